@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: every process.
+ *
+ * Every ceiling in one place: whatever grows because of data from outside is bounded here.
+ * Units are in the names. Rooms use these names and never numbers of their own.
+ */
+#pragma once
+
+#define KIB (1024UL)
+#define MIB (1024UL * KIB)
+#define GIB (1024UL * MIB)
+
+/* base */
+#define LIMIT_BUF_DEFAULT (64 * MIB)
+#define LIMIT_LOG_LINE_BYTES (2 * KIB)
+
+/* wire */
+#define LIMIT_PACKET_BYTES (128 * KIB) /* one SOCK_SEQPACKET message; below net.core.wmem_default \
+					*/
+#define LIMIT_PACKET_FDS 24
+#define LIMIT_FRAME_BYTES (16 * MIB) /* one message on an instance's stream */
+
+/* index */
+#define LIMIT_INDEX_PAGE_BYTES (64 * MIB)
+#define LIMIT_METADATA_BYTES (4 * MIB)
+#define LIMIT_WHEEL_BYTES (4 * GIB)
+#define LIMIT_REDIRECTS 10
+#define LIMIT_RETRIES 4
+#define LIMIT_DOWNLOADS 8
+#define LIMIT_RESOLVE_ROUNDS 20000
+#define LIMIT_RESOLVE_MS (300 * 1000)
+#define LIMIT_REQUIREMENTS_BYTES (1 * MIB)
+#define LIMIT_LOCK_DISTS 4096
+
+/* store */
+#define LIMIT_WHEEL_MEMBERS 200000
+#define LIMIT_WHEEL_UNPACKED_BYTES (16 * GIB)
+#define LIMIT_WHEEL_RATIO 1000 /* unpacked bytes per packed byte of one member above 1 MiB */
+#define LIMIT_WHEEL_PATH_BYTES 1024
+#define LIMIT_INSTALL_MS (600 * 1000)
+#define LIMIT_INSTALLERS 2
+
+/* jail */
+#define LIMIT_CELL_POOL 4
+#define LIMIT_CELL_MS (10 * 1000)
+#define LIMIT_TMP_BYTES (512 * MIB)
+#define LIMIT_TMP_INODES 100000
+#define LIMIT_TREE_DEPTH 8
+
+/* zygote */
+#define LIMIT_NODES 200
+#define LIMIT_MODULES 20000
+#define LIMIT_PROFILE_BYTES (4 * MIB)
+#define LIMIT_FORK_MS (10 * 1000)
+#define LIMIT_GROW_MS (300 * 1000)
+
+/* function */
+#define LIMIT_FUNCTIONS 10000
+#define LIMIT_EVENT_BYTES (6 * MIB)
+#define LIMIT_REPLY_BYTES (6 * MIB)
+#define LIMIT_QUEUE 256
+#define LIMIT_LOG_BYTES (1 * MIB) /* kept per function */
+#define LIMIT_APP_BYTES (256 * MIB)
+#define LIMIT_APP_FILES 20000
+
+/* api */
+#define LIMIT_HTTP_CONNECTIONS 1024
+#define LIMIT_HTTP_UPLOAD_BYTES (256 * MIB)
+#define LIMIT_RUN_CLIENTS 256

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon (libuv loop; nothing here blocks it for more than a millisecond).
+ *
+ * Tier 1: what the package indexes said, kept on disk. Index pages, metadata and wheels are fetched
+ * once and found again by URL and sha256. Also feeds the resolver, which runs in a sandboxed
+ * process and asks for pages and metadata over its stream (messages NEED and GIVE).
+ *
+ * The index, credentials and certificates come from pip's configuration and environment; pip's
+ * own default is asked out of pip's wheel. No index host is written here.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "index/lock.h"
+
+struct index;
+
+/* How the index room gets a resolver process. The daemon wires this to the zygote room:
+ * start one forked resolver; when it is ready, call ready(arg, stream descriptor or -1, err).
+ * The index room owns the descriptor then (a SOCK_STREAM of wire frames); closing it ends the
+ * process. */
+typedef void (*index_resolver_ready_fn)(void *arg, int stream, const struct err *err);
+struct index_resolver_source {
+	void (*start)(void *ctx, index_resolver_ready_fn ready, void *arg);
+	void *ctx;
+};
+
+struct index_config {
+	const char *cache_dir; /* tier 1 lives below: created when missing */
+	const char *
+		pip_settings; /* JSON from the client's or daemon's pip configuration: see
+				 python/pipconf.py; NULL: asked for at open from the daemon's own */
+	struct index_resolver_source resolver;
+};
+
+/* What to resolve. Everything is text that the client sent; NULL when absent. */
+struct index_request {
+	const char *const *with;  /* requirement lines, NULL-terminated; or NULL */
+	const char *requirements; /* text of a requirements.txt */
+	const char *pep723;	  /* the TOML of a script block, comment marks removed */
+	const char *pyproject;	  /* text of a pyproject.toml */
+	const char *pylock;	  /* text of a pylock.toml */
+	const char *index_url;	  /* overrides pip's configured index */
+	const char *python_info;  /* JSON about the target interpreter: see python/pyinfo.py */
+	const char *pip_settings; /* of this caller; NULL: the daemon's own */
+};
+
+/* lock is the callee's to keep (lock_free) and NULL on failure; then err says why. */
+typedef void (*index_lock_fn)(void *arg, struct lock *lock, const struct err *err);
+/* A line for a person: "resolving pandas", "downloading numpy 2.4.6 (16.4 MB)". */
+typedef void (*index_progress_fn)(void *arg, const char *line);
+/* path of the checked wheel in the cache; NULL on failure. */
+typedef void (*index_wheel_fn)(void *arg, const char *path, const struct err *err);
+
+warn_unused int index_open(uv_loop_t *loop, const struct index_config *config, struct index **out,
+			   struct err *err);
+void index_close(struct index *index); /* outstanding callbacks get ERR_SYSTEM "shutting down" */
+
+/* A hex sha256 over everything in the request that can change the answer; the key under which
+ * the daemon keeps the lock, so that a second run costs one look-up. out has 65 bytes. */
+void index_request_key(const struct index_request *request, char *out);
+
+/* Resolve. progress may be NULL. */
+void index_resolve(struct index *index, const struct index_request *request,
+		   index_progress_fn progress, index_lock_fn done, void *arg);
+
+/* Have the wheel in the cache, sha256 checked; one download however many ask. */
+void index_fetch(struct index *index, const struct lock_dist *dist, index_progress_fn progress,
+		 index_wheel_fn done, void *arg);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon and simulator. Pure functions: no I/O, no clock, no allocation that outlives the
+ * call except what is documented. Which node to fork from, which node to make, which to drop.
+ *
+ * Strings are interned by the caller: dists, modules, environment variables and absent things are
+ * numbers, and sets are sorted arrays of them without duplicates.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct policy_set {
+	const uint32_t *v; /* ascending, unique */
+	size_t n;
+};
+
+bool policy_set_has(struct policy_set set, uint32_t x);
+bool policy_set_within(struct policy_set inner, struct policy_set outer); /* inner is a subset */
+bool policy_set_meets(struct policy_set a, struct policy_set b); /* intersection not empty */
+
+/* What is known of a sleeping node. */
+struct policy_node {
+	uint32_t id;
+	int32_t parent;		 /* index into the array, -1 for a root */
+	uint32_t root;		 /* which interpreter (roots are never mixed) */
+	struct policy_set dists; /* whose modules it imported or whose metadata it read */
+	struct policy_set modules;
+	struct policy_set absent; /* asked for and not there: interned "import:x", "group:y" ... */
+	struct policy_set env;	  /* variables read while importing */
+	uint32_t everything; /* nonzero: it listed all dists; then only this closure (interned lock)
+				fits */
+	uint64_t unique_bytes; /* what dropping it would free */
+	uint64_t last_used_us; /* monotonic */
+	uint32_t busy;	       /* forks in flight, and children nodes being made */
+	uint32_t children;     /* nodes below it */
+	bool asleep;	       /* ready to fork */
+	bool pinned;	       /* a root: never evicted */
+};
+
+/* What is known of a function (or of a script). */
+struct policy_function {
+	uint32_t root;
+	uint32_t closure;	 /* interned lock */
+	struct policy_set dists; /* its locked closure (S2) */
+	struct policy_set
+		seen_dists; /* dists whose modules it was seen loading (S3); none: a new one */
+	struct policy_set modules; /* its profile */
+	const uint64_t *self_us;   /* parallel to modules: measured import time of each */
+	struct policy_set
+		provides;      /* interned absent-things that its closure or own code provides */
+	struct policy_set env; /* variables that it sets to something else than a zygote has */
+};
+
+/* May this function be forked from this node? S2, S3 and DESIGN 3.4. */
+bool policy_admits(const struct policy_node *node, const struct policy_function *f);
+
+/* Best fit: of the admitted, sleeping nodes the one whose modules save the most measured time;
+ * ties: least busy, then deepest. -1: none (not even a root). *out_saved_us is set when not -1. */
+int policy_choose(const struct policy_node *nodes, size_t n, const struct policy_function *f,
+		  uint64_t *out_saved_us);
+
+/* Is a node of this function's own profile worth making, given the best saving there is now?
+ * Worth it: it would save at least POLICY_GROW_MIN_US more. On true, *out_parent is the node to
+ * fork it from (the deepest admitted one not at LIMIT_TREE_DEPTH). */
+#define POLICY_GROW_MIN_US 2000
+bool policy_grow(const struct policy_node *nodes, size_t n, const struct policy_function *f,
+		 int *out_parent);
+
+/* Least recently used leaf that sleeps unused (S5); -1 when nothing may go. */
+int policy_evict(const struct policy_node *nodes, size_t n);

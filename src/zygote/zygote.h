@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon (libuv loop; nothing blocks).
+ *
+ * Tier 3, the mechanism: roots, nodes, forks. Which node to use, make or drop is decided elsewhere
+ * (room policy, asked by room function). A node is a sleeping interpreter; a child is a process
+ * forked from one into a cell, checked from outside (DESIGN 3.1 step 5) before anything secret or
+ * any user code reaches it.
+ *
+ * Life of a child: zygote_fork() -> born callback (entered its cell, checked, limits hold, waits
+ * for GO) -> zygote_child_send(GO ...) -> messages -> ended callback (reaped, its cell destroyed).
+ * After `ended` the pointer is dead.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "wire/messages.h"
+#include "wire/wire.h"
+
+struct jail;
+struct zygotes;
+struct zygote_node;
+struct zygote_child;
+
+struct zygote_python {
+	const char *path;   /* the interpreter inside sandboxes, e.g. /usr/bin/python3.11 */
+	const char *prefix; /* its prefix, shown read-only at the same path */
+};
+
+/* What an import or a first call loaded and asked for; parsed from a PROFILE message. Strings are
+ * the sender's and so untrusted: names only, never paths to open. */
+struct zygote_profile {
+	size_t nmodules;
+	char **modules;	   /* in import order */
+	char **origins;	   /* parallel: __file__, or "" */
+	uint64_t *self_us; /* parallel: self time of the import */
+	char **absent;	   /* NULL-terminated: "import:x", "meta:x", "group:x", "file:path" */
+	char **env_read;   /* NULL-terminated: names of variables */
+	char **reads; /* NULL-terminated: dists whose metadata was read; "*": all were listed */
+	char **left;  /* NULL-terminated: what makes it unforkable, e.g. "threads=2"; empty: fine */
+};
+warn_unused int zygote_profile_parse(const struct wire_msg *m, struct zygote_profile *out,
+				     struct err *err);
+void zygote_profile_done(struct zygote_profile *p);
+
+warn_unused int zygotes_open(uv_loop_t *loop, struct jail *jail, struct zygotes **out,
+			     struct err *err);
+/* Stops everything that sleeps; children that run a call are killed: call after draining. */
+void zygotes_close(struct zygotes *z);
+
+typedef void (*zygote_node_fn)(void *arg, struct zygote_node *node,
+			       const struct zygote_profile *profile, const struct err *err);
+/* A root for this interpreter. env_path (may be NULL) is mounted at JAIL_ENV and on sys.path: only
+ * for our own tools' root (the resolver), never for users' packages. */
+void zygote_root(struct zygotes *z, const struct zygote_python *python, const char *env_path,
+		 zygote_node_fn done, void *arg);
+/* A node below parent: imports modules in this order with env_path mounted at JAIL_ENV. */
+struct zygote_grow {
+	const char *env_path;
+	const char *const *modules; /* NULL-terminated */
+};
+void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zygote_grow *spec,
+		 zygote_node_fn done, void *arg);
+
+enum zygote_role { ZYGOTE_INSTANCE, ZYGOTE_RUN, ZYGOTE_RESOLVER };
+enum zygote_net { ZYGOTE_NET_NONE, ZYGOTE_NET_LOOPBACK };
+
+#define ZYGOTE_MOUNTS 16
+struct zygote_mount {
+	int tree;	  /* a detached mount (open_tree); or -1 and then: */
+	const char *from; /* a path as the daemon sees it; a detached mount is made of it */
+	const char *to;	  /* absolute path inside */
+	bool writable;
+};
+
+struct zygote_limits {
+	uint64_t memory_bytes; /* 0: none */
+	uint64_t pids;	       /* 0: none */
+	uint64_t cpu_milli;    /* thousandths of a core; 0: none */
+	uint64_t tmp_bytes;    /* 0: LIMIT_TMP_BYTES */
+	uint64_t open_files;   /* 0: 1024 */
+};
+
+struct zygote_fork {
+	enum zygote_role role;
+	enum zygote_net net;
+	const char *env_path; /* mounted at JAIL_ENV; NULL: none */
+	struct zygote_mount mounts[ZYGOTE_MOUNTS];
+	size_t nmounts;
+	int stdio[3]; /* given to the child as 0, 1, 2; borrowed; -1: /dev/null */
+	bool own_id;  /* run: carries the id of the daemon's user (DESIGN 3), not one of its own */
+	struct zygote_limits limits;
+};
+
+/* Why a child ended, for the typed answer. */
+struct zygote_end {
+	int status;		    /* as of wait(2) */
+	bool oom;		    /* the memory limit killed it */
+	uint64_t memory_peak_bytes; /* 0: not known */
+};
+
+struct zygote_events {
+	/* A message, already checked by wire_may() against the child's phase. The callee may take
+	 * nothing from m but copies. */
+	void (*message)(void *ctx, struct zygote_child *child, struct wire_msg *m);
+	void (*ended)(void *ctx, struct zygote_child *child, const struct zygote_end *end);
+};
+
+struct zygote_timing {
+	uint64_t fork_us;    /* request sent -> the child exists */
+	uint64_t sandbox_us; /* exists -> checked and limits hold */
+};
+
+/* child NULL: it could not be started and err says why (ended is not called then). */
+typedef void (*zygote_born_fn)(void *arg, struct zygote_child *child,
+			       const struct zygote_timing *timing, const struct err *err);
+/* The node counts as busy from here to `born`. events and ctx are for the child's whole life. */
+void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
+		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg);
+
+warn_unused int zygote_child_send(struct zygote_child *c, const struct wire_msg *m,
+				  struct err *err); /* queued; LIMIT_FRAME_BYTES */
+void zygote_child_phase(struct zygote_child *c, enum wire_phase phase); /* what it may now say */
+void zygote_child_signal(struct zygote_child *c, int signo); /* to the child and its group */
+void zygote_child_kill(struct zygote_child *c);		     /* the whole cell; `ended` follows */
+int zygote_child_pid(const struct zygote_child *c);
+/* Resolver only: hand the stream over to the caller, no more messages here; `ended` still comes. */
+int zygote_child_take_stream(struct zygote_child *c);
+
+/* Nodes as data. */
+struct zygote_node_info {
+	int pid;
+	int depth; /* 0: root */
+	struct zygote_node *parent;
+	uint64_t unique_bytes; /* private memory; refreshed at most once a second */
+	uint64_t rss_bytes;
+	uint32_t busy;	   /* forks in flight + nodes being grown from it */
+	uint32_t children; /* nodes below */
+	uint64_t forks;	   /* children born so far */
+	bool asleep, gone;
+};
+void zygote_node_info(struct zygote_node *node, struct zygote_node_info *out);
+/* The owner's record for a node (room function keeps its knowledge there). */
+void zygote_node_set_data(struct zygote_node *node, void *data);
+void *zygote_node_data(const struct zygote_node *node);
+/* Called when a node dies for any reason, its data still set; the pointer is dead afterwards. */
+void zygotes_on_gone(struct zygotes *z, void (*gone)(void *ctx, struct zygote_node *node),
+		     void *ctx);
+/* Remove a sleeping, unused leaf (S5); ERR_BUSY when it is in use or has children. */
+warn_unused int zygote_drop(struct zygote_node *node, struct err *err);
