@@ -4,19 +4,17 @@
  * Every message and field of every link, and who may send what in which phase. python/bootstrap
  * reads the numbers from _pipsqueak, which exports them from here.
  *
- * | link                         | carrier | from -> to                | messages |
- * |------------------------------|---------|---------------------------|-------------------------------|
- * | cell maker                   | packet  | daemon -> maker           | MAKE_* | | |         |
- * maker's children -> daemon| MADE, MAKE_FAILED             | | keeper                       |
- * packet  | daemon -> keeper          | CG_*                          | | |         | keeper ->
- * daemon          | CG_DONE                       | | zygote control               | packet  |
- * daemon -> zygote          | FORK                          | |                              | |
- * zygote -> daemon          | FORKED, ASLEEP, FAILED        | | child's stream               |
- * frame   | child -> daemon           | READY, REPLY, PROFILE, NEED,  | | |         | | RESULT,
- * FAILED                | |                              |         | daemon -> child           |
- * GO, CALL, GIVE                | | run                          | packet  | client -> daemon |
- * RUN, SIGNAL, (RESOLVE..)      | |                              |         | daemon -> client |
- * HELLO, PROGRESS, STARTED, EXIT|
+ * link             carrier  from -> to                   messages
+ * cell maker       packet   daemon -> maker              MAKE_CELL SPAWN ADD_PREFIX
+ *                           maker's children -> daemon   MADE MAKE_FAILED
+ * keeper           packet   daemon -> keeper             CG_MAKE CG_LIMIT CG_ATTACH CG_READ CG_REMOVE
+ *                           keeper -> daemon             CG_DONE
+ * zygote control   packet   daemon -> zygote             FORK
+ *                           zygote -> daemon             FORKED FAILED; a root once: ASLEEP
+ * child's stream   frame    daemon -> child              GO CALL GIVE
+ *                           child -> daemon              READY REPLY PROFILE ASLEEP NEED RESULT FAILED
+ * run socket       packet   client -> daemon             RUN SIGNAL
+ *                           daemon -> client             HELLO PROGRESS STARTED EXIT
  */
 #pragma once
 
@@ -25,10 +23,9 @@
 
 #define WIRE_MESSAGES(X)                                                                 \
 	/* daemon -> cell maker */                                                       \
-	X(MAKE_ROOT, 1) /* a root: user, mount and pid namespace, init, root zygote */   \
-	X(MAKE_CELL, 2) /* an instance's cell: all namespaces and an init */             \
-	X(MAKE_NODE, 3) /* a node's cell: no pid namespace, no init */                   \
-	X(MAKE_JOB, 4)	/* a job: one program in a sandbox of its own */                 \
+	X(SPAWN, 1) /* a program inside a cell made before: root zygotes and jobs */ \
+	X(MAKE_CELL, 2) /* namespaces for a child to be born into */             \
+	X(ADD_PREFIX, 4) /* show this interpreter prefix in cells made from now on */ \
 	X(MADE, 8)                                                                       \
 	X(MAKE_FAILED, 9)                                                                \
 	/* daemon -> keeper */                                                           \

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "jail/keeper.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "wire/messages.h"
+#include "wire/wire.h"
+
+#define MAX_SLOTS 4096
+
+static const char *const controllers[] = { "memory", "pids", "cpu" };
+
+#define NCONTROLLERS 3
+
+struct keeper {
+	const struct keeper_config *config;
+	int dirs[NCONTROLLERS]; /* our directory in each hierarchy; -1: not v1 */
+	int parents[NCONTROLLERS];
+	char name[32];
+};
+
+/* "8:pids:/some/path" -> /sys/fs/cgroup/pids/some/path; false when it is no v1 hierarchy. */
+static bool hierarchy(const char *controller, char *out, size_t size)
+{
+	auto_buf struct buf text = BUF_MAX(64 * KIB);
+	struct err err;
+	char *save = NULL;
+
+	if (buf_read_file(&text, AT_FDCWD, "/proc/self/cgroup", &err) < 0)
+		return false;
+	for (char *line = strtok_r(text.data, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		char *names = strchr(line, ':');
+		char *path = names ? strchr(names + 1, ':') : NULL;
+
+		if (!path)
+			continue;
+		*path++ = '\0';
+		for (char *inner = NULL, *w = strtok_r(names + 1, ",", &inner); w;
+		     w = strtok_r(NULL, ",", &inner))
+			if (strcmp(w, controller) == 0) {
+				snprintf(out, size, "/sys/fs/cgroup/%s%s", controller, path);
+				return access(out, W_OK) == 0;
+			}
+	}
+	return false;
+}
+
+int keeper_controllers(void)
+{
+	char path[4096];
+	int n = 0;
+
+	for (int i = 0; i < NCONTROLLERS; i++)
+		n += hierarchy(controllers[i], path, sizeof(path));
+	return n;
+}
+
+static int open_hierarchies(struct keeper *k, struct err *err)
+{
+	char path[4096];
+
+	snprintf(k->name, sizeof(k->name), "pipsqueak-%d", getppid());
+	for (int i = 0; i < NCONTROLLERS; i++) {
+		k->dirs[i] = k->parents[i] = -1;
+		if (!hierarchy(controllers[i], path, sizeof(path)))
+			continue;
+		k->parents[i] = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (k->parents[i] < 0)
+			return err_sys(err, errno, "open '%s'", path);
+		if (mkdirat(k->parents[i], k->name, 0755) < 0 && errno != EEXIST)
+			return err_sys(err, errno, "mkdir '%s/%s'", path, k->name);
+		k->dirs[i] = openat(k->parents[i], k->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (k->dirs[i] < 0)
+			return err_sys(err, errno, "open '%s/%s'", path, k->name);
+	}
+	return 0;
+}
+
+static int make(struct keeper *k, unsigned int slot, struct err *err)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "%u", slot);
+	for (int i = 0; i < NCONTROLLERS; i++)
+		if (k->dirs[i] >= 0 && mkdirat(k->dirs[i], name, 0755) < 0 && errno != EEXIST)
+			return err_sys(err, errno, "making cgroup %s/%s", controllers[i], name);
+	return 0;
+}
+
+static int put(struct keeper *k, int controller, unsigned int slot, const char *file, int64_t value,
+	       struct err *err)
+{
+	char path[64], text[32];
+
+	if (k->dirs[controller] < 0)
+		return 0;
+	snprintf(path, sizeof(path), "%u/%s", slot, file);
+	snprintf(text, sizeof(text), "%lld", (long long)value);
+	return fd_write_file(k->dirs[controller], path, text, err);
+}
+
+static int limit(struct keeper *k, unsigned int slot, const struct wire_msg *m, struct err *err)
+{
+	uint64_t memory = wire_get_u64(m, WIRE_T_MEMORY, 0);
+	uint64_t pids = wire_get_u64(m, WIRE_T_PIDS, 0);
+	uint64_t cpu = wire_get_u64(m, WIRE_T_CPU, 0);
+	struct err ignored;
+
+	/* memory+swap may not fall below memory nor memory rise above it: open both, then close. */
+	if (put(k, 0, slot, "memory.memsw.limit_in_bytes", -1, &ignored) < 0)
+		ignored = ERR_INIT; /* kernels without swap accounting */
+	if (put(k, 0, slot, "memory.limit_in_bytes", memory ? (int64_t)memory : -1, err) < 0)
+		return -1;
+	if (memory && put(k, 0, slot, "memory.memsw.limit_in_bytes", (int64_t)memory, &ignored) < 0)
+		ignored = ERR_INIT;
+	if (k->dirs[1] >= 0) {
+		char path[64], text[32];
+
+		snprintf(path, sizeof(path), "%u/pids.max", slot);
+		snprintf(text, sizeof(text), pids ? "%llu" : "max", (unsigned long long)pids);
+		if (fd_write_file(k->dirs[1], path, text, err) < 0)
+			return -1;
+	}
+	return put(k, 2, slot, "cpu.cfs_quota_us", cpu ? (int64_t)(cpu * 100) : -1, err);
+}
+
+/* The pid behind a pidfd, and whether all its user ids lie in the daemon's range. */
+static int check_process(struct keeper *k, int pidfd, pid_t *out, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(64 * KIB);
+	char path[64];
+	const char *p;
+	unsigned int id[4];
+	int pid = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	if (buf_read_file(&text, AT_FDCWD, path, err) < 0)
+		return -1;
+	p = strstr(text.data, "\nPid:");
+	if (!p || sscanf(p, "\nPid: %d", &pid) != 1 || pid <= 0)
+		return err_set(err, ERR_DENIED, "not the pidfd of a living process");
+	buf_reset(&text);
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	if (buf_read_file(&text, AT_FDCWD, path, err) < 0)
+		return -1;
+	p = strstr(text.data, "\nUid:");
+	if (!p || sscanf(p, "\nUid: %u %u %u %u", &id[0], &id[1], &id[2], &id[3]) != 4)
+		return err_set(err, ERR_CORRUPT, "unreadable /proc/%d/status", pid);
+	for (int i = 0; i < 4; i++)
+		if (id[i] < k->config->first_id || id[i] - k->config->first_id >= k->config->ids)
+			return err_set(err, ERR_DENIED, "process %d is not the daemon's", pid);
+	*out = pid;
+	return 0;
+}
+
+static int attach(struct keeper *k, unsigned int slot, struct wire_msg *m, struct err *err)
+{
+	auto_close int pidfd = wire_take_fd(m, 0);
+	pid_t pid = 0;
+
+	if (pidfd < 0)
+		return err_set(err, ERR_CORRUPT, "no process given");
+	if (check_process(k, pidfd, &pid, err) < 0)
+		return -1;
+	for (int i = 0; i < NCONTROLLERS; i++)
+		if (put(k, i, slot, "cgroup.procs", pid, err) < 0)
+			return -1;
+	return 0;
+}
+
+static uint64_t read_number(int dir, unsigned int slot, const char *file, const char *key)
+{
+	auto_buf struct buf text = BUF_MAX(16 * KIB);
+	char path[64];
+	struct err err;
+	const char *p;
+
+	snprintf(path, sizeof(path), "%u/%s", slot, file);
+	if (dir < 0 || buf_read_file(&text, dir, path, &err) < 0)
+		return 0;
+	p = key ? strstr(text.data, key) : text.data;
+	return p ? strtoull(p + (key ? strlen(key) : 0), NULL, 10) : 0;
+}
+
+static void read_slot(struct keeper *k, unsigned int slot, struct wire_msg *out)
+{
+	struct err err;
+
+	wire_put_u64(out, WIRE_T_MEMORY_PEAK,
+		     read_number(k->dirs[0], slot, "memory.max_usage_in_bytes", NULL));
+	wire_put_u64(out, WIRE_T_STATUS,
+		     read_number(k->dirs[0], slot, "memory.oom_control", "oom_kill "));
+	/* The next user of the slot starts its peak from here. */
+	if (put(k, 0, slot, "memory.max_usage_in_bytes", 0, &err) < 0)
+		log_debug("keeper", "%s", err.text);
+}
+
+static int remove_slot(struct keeper *k, unsigned int slot, struct err *err)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "%u", slot);
+	for (int i = 0; i < NCONTROLLERS; i++)
+		if (k->dirs[i] >= 0 && unlinkat(k->dirs[i], name, AT_REMOVEDIR) < 0 &&
+		    errno != ENOENT)
+			return err_sys(err, errno, "removing cgroup %s/%s", controllers[i], name);
+	return 0;
+}
+
+static int serve(struct keeper *k, struct wire_msg *m, struct wire_msg *reply, struct err *err)
+{
+	uint64_t slot = wire_get_u64(m, WIRE_T_STATUS, MAX_SLOTS);
+
+	if (slot >= MAX_SLOTS)
+		return err_set(err, ERR_CORRUPT, "no such slot");
+	switch (m->type) {
+	case WIRE_CG_MAKE:
+		return make(k, (unsigned int)slot, err);
+	case WIRE_CG_LIMIT:
+		return limit(k, (unsigned int)slot, m, err);
+	case WIRE_CG_ATTACH:
+		return attach(k, (unsigned int)slot, m, err);
+	case WIRE_CG_READ:
+		read_slot(k, (unsigned int)slot, reply);
+		return 0;
+	case WIRE_CG_REMOVE:
+		return remove_slot(k, (unsigned int)slot, err);
+	default:
+		return err_set(err, ERR_CORRUPT, "message %s is not for the keeper",
+			       wire_type_name(m->type));
+	}
+}
+
+/* All processes of the daemon are being killed with it; a cgroup can go when its last one is
+ * reaped, which nothing announces on v1: so try again, for at most ten seconds. */
+static void remove_all(struct keeper *k)
+{
+	for (int round = 0; round < 1000; round++) {
+		bool left = false;
+
+		for (int i = 0; i < NCONTROLLERS; i++) {
+			if (k->dirs[i] < 0)
+				continue;
+			int fd = openat(k->parents[i], k->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+			struct dirent *e;
+
+			while (dir && (e = readdir(dir)))
+				if (e->d_name[0] >= '0' && e->d_name[0] <= '9')
+					unlinkat(fd, e->d_name, AT_REMOVEDIR);
+			if (dir)
+				closedir(dir);
+			if (unlinkat(k->parents[i], k->name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+				left = true;
+		}
+		if (!left)
+			return;
+		usleep(10000);
+	}
+	log_warn("keeper", "some cgroups named %s are still in use", k->name);
+}
+
+void keeper_main(const struct keeper_config *config)
+{
+	struct keeper k = { .config = config };
+	struct err err;
+
+	prctl(PR_SET_NAME, "pipsqueak-keep");
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	if (open_hierarchies(&k, &err) < 0) {
+		log_error("keeper", "%s", err.text);
+		_exit(1);
+	}
+	for (;;) {
+		auto_msg struct wire_msg m, reply;
+		int rc = wire_recv(config->sock, &m, &err);
+
+		wire_init(&reply, WIRE_CG_DONE, 0);
+		if (rc <= 0)
+			break;
+		reply.id = m.id;
+		if (serve(&k, &m, &reply, &err) < 0)
+			wire_put_err(&reply, &err);
+		if (m.id && wire_send(config->sock, &reply, &err) < 0)
+			break;
+	}
+	remove_all(&k);
+	_exit(0);
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "jail/maker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "jail/enter.h"
+#include "jail/job.h"
+#include "jail/maker_spawn.h"
+#include "jail/rootfs.h"
+#include "wire/messages.h"
+#include "wire/wire.h"
+
+struct cell_request {
+	uint64_t mode;
+	struct maker_extent extents[MAKER_EXTENTS];
+	size_t nextents;
+	uint32_t uid, gid;
+	char *prefix;
+	uint64_t tmp_bytes;
+	int in_user, in_pid, copy_mnt;
+};
+
+int maker_clone(uint64_t flags, int *pidfd, uint64_t tid)
+{
+	pid_t want = (pid_t)tid;
+	struct clone_args args = { .flags = flags };
+
+	if (pidfd) {
+		args.flags |= CLONE_PIDFD;
+		args.pidfd = (uint64_t)(uintptr_t)pidfd;
+	}
+	if (tid) {
+		args.set_tid = (uint64_t)(uintptr_t)&want;
+		args.set_tid_size = 1;
+	}
+	return (int)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+void maker_fail(int sock, uint32_t id, const struct err *err)
+{
+	auto_msg struct wire_msg m;
+	struct err lost;
+
+	wire_init(&m, WIRE_MAKE_FAILED, id);
+	wire_put_err(&m, err);
+	if (wire_send(sock, &m, &lost) < 0)
+		log_error("maker", "%s (for: %s)", lost.text, err->text);
+}
+
+static int read_cell_request(struct wire_msg *m, struct cell_request *r, struct err *err)
+{
+	struct wire_field f;
+	int next = 0;
+
+	memset(r, 0, sizeof(*r));
+	r->mode = wire_get_u64(m, WIRE_T_MODE, 0);
+	r->uid = (uint32_t)wire_get_u64(m, WIRE_T_UID, 0);
+	r->gid = (uint32_t)wire_get_u64(m, WIRE_T_GID, 0);
+	r->tmp_bytes = wire_get_u64(m, WIRE_T_TMP_BYTES, 0);
+	r->prefix = wire_get_str(m, WIRE_T_PATH);
+	r->in_user = r->mode & MAKER_IN_USER ? wire_take_fd(m, next++) : -1;
+	r->in_pid = r->mode & MAKER_IN_PID ? wire_take_fd(m, next++) : -1;
+	r->copy_mnt = r->mode & MAKER_COPY_MNT ? wire_take_fd(m, next++) : -1;
+	if (!wire_get(m, WIRE_T_BODY, &f) || f.len % sizeof(struct maker_extent) || !f.len ||
+	    f.len > sizeof(r->extents))
+		return err_set(err, ERR_CORRUPT, "broken id map");
+	memcpy(r->extents, f.data, f.len);
+	r->nextents = f.len / sizeof(struct maker_extent);
+	return 0;
+}
+
+static int write_map(int proc, pid_t pid, const char *file, const struct cell_request *r,
+		     struct err *err)
+{
+	char path[64], text[128];
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "%d/%s", pid, file);
+	for (size_t i = 0; i < r->nextents; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%u %u %u\n",
+				      r->extents[i].inside, r->extents[i].outside,
+				      r->extents[i].count);
+	return fd_write_file(proc, path, text, err);
+}
+
+static int loopback_up(struct err *err)
+{
+	auto_close int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+
+	if (sock < 0 || ioctl(sock, SIOCSIFFLAGS, &ifr) < 0)
+		return err_sys(err, errno, "bringing the loopback up");
+	return 0;
+}
+
+/* A node's mounts are its root's, but nothing writable is shared. */
+static int renew_private(struct err *err)
+{
+	static const char *const dirs[] = { "/tmp", "/dev/shm", JAIL_HOME };
+
+	for (size_t i = 0; i < array_len(dirs); i++)
+		if (mount("tmpfs", dirs[i], "tmpfs", MS_NOSUID | MS_NODEV,
+			  "size=64m,nr_inodes=10000,mode=1777") < 0)
+			return err_sys(err, errno, "tmpfs on '%s'", dirs[i]);
+	return 0;
+}
+
+static int build_cell(const struct cell_request *r, struct err *err)
+{
+	struct rootfs_cell cell = { .prefix = r->prefix,
+				    .tmp_bytes = r->tmp_bytes,
+				    .own_pid = (r->mode & MAKER_NEW_PID) != 0 };
+
+	if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
+		return err_sys(err, errno, "dropping groups");
+	if (syscall(SYS_setresgid, r->gid, r->gid, r->gid) < 0 ||
+	    syscall(SYS_setresuid, r->uid, r->uid, r->uid) < 0)
+		return err_sys(err, errno, "taking the cell's id");
+	if (r->mode & MAKER_COPY_MNT) {
+		if (renew_private(err) < 0)
+			return -1;
+	} else if (rootfs_enter_cell(&cell, err) < 0) {
+		return -1;
+	}
+	if (r->mode & MAKER_NEW_NET)
+		return loopback_up(err);
+	return 0;
+}
+
+/* proc: this process's own /proc, whose pid namespace knows it as pid. */
+static int put_namespaces(struct wire_msg *m, int proc, const struct cell_request *r,
+			  struct err *err)
+{
+	char path[64];
+
+	for (int i = 0; i < NS_COUNT; i++) {
+		int fd;
+
+		if ((i == NS_PID && !(r->mode & MAKER_NEW_PID)) ||
+		    (i == NS_NET && !(r->mode & MAKER_NEW_NET)))
+			continue;
+		snprintf(path, sizeof(path), "%d/ns/%s", getpid(), enter_ns_name((enum enter_ns)i));
+		fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return err_sys(err, errno, "opening /proc/%s", path);
+		wire_put_fd(m, fd);
+	}
+	return 0;
+}
+
+/* A cell's init: reaps what is orphaned inside and is killed from outside. It holds nothing. */
+static void __attribute__((noreturn)) init_main(void)
+{
+	struct err err;
+	sigset_t set;
+
+	syscall(SYS_close_range, 0, ~0U, 0);
+	prctl(PR_SET_NAME, "pipsqueak-init");
+	if (enter_drop_capabilities(&err) < 0)
+		_exit(1);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	for (;;) {
+		int sig;
+
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			continue;
+		sigwait(&set, &sig);
+	}
+}
+
+static int finish_cell(int proc, const struct cell_request *r, struct wire_msg *m, struct err *err)
+{
+	auto_close int own = -1;
+	int pidfd;
+
+	if (build_cell(r, err) < 0)
+		return -1;
+	/* Whoever kills the daemon kills all cells. Set after the change of ids, which clears it.
+	 */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!(r->mode & MAKER_NEW_PID))
+		return put_namespaces(m, proc, r, err);
+	own = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (own < 0 || pidfd < 0)
+		return err_sys(err, errno, "opening the cell's init");
+	if (put_namespaces(m, own, r, err) < 0) {
+		close(pidfd);
+		return -1;
+	}
+	wire_put_fd(m, pidfd);
+	return 0;
+}
+
+struct newborn {
+	int sock, proc, go;
+	uint32_t id;
+};
+
+/* In the new namespaces. */
+static void __attribute__((noreturn)) cell_child(const struct newborn *n, struct cell_request *r)
+{
+	struct wire_msg m;
+	struct err err;
+	char byte;
+
+	wire_init(&m, WIRE_MADE, n->id);
+	if (read(n->go, &byte, 1) != 1)
+		_exit(1); /* its maker failed and has said why */
+	if (finish_cell(n->proc, r, &m, &err) < 0 || wire_send(n->sock, &m, &err) < 0) {
+		maker_fail(n->sock, n->id, &err);
+		_exit(1);
+	}
+	if (!(r->mode & MAKER_NEW_PID))
+		_exit(0);
+	init_main();
+}
+
+/* Become the asking node's id in the node's user namespace: what it then makes, the node owns. */
+static int become_node(const struct cell_request *r, struct err *err)
+{
+	const int ns[NS_COUNT] = { [NS_USER] = -1, [NS_MNT] = r->copy_mnt, [NS_PID] = r->in_pid,
+				   [NS_IPC] = -1,  [NS_UTS] = -1,	   [NS_NET] = -1 };
+
+	/* Pid and mount namespace first: the rights over them come from the daemon's namespace. */
+	if (enter_namespaces(ns, err) < 0)
+		return -1;
+	if (r->in_user < 0)
+		return 0;
+	if (syscall(SYS_setns, r->in_user, CLONE_NEWUSER) < 0)
+		return err_sys(err, errno, "joining the node's user namespace");
+	if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
+		return err_sys(err, errno, "dropping groups");
+	if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0)
+		return err_sys(err, errno, "taking the node's id");
+	return 0;
+}
+
+static int make_cell(int sock, uint32_t id, struct cell_request *r, struct err *err)
+{
+	uint64_t flags = CLONE_PARENT | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+	auto_close int proc = open(ROOTFS_PROC, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int go[2];
+	pid_t pid;
+
+	if (proc < 0)
+		return err_sys(err, errno, "opening /proc");
+	if (become_node(r, err) < 0)
+		return -1;
+	/* /proc/PID/uid_map must belong to the writer, and the change of ids made us undumpable. */
+	prctl(PR_SET_DUMPABLE, 1);
+	if (pipe2(go, O_CLOEXEC) < 0)
+		return err_sys(err, errno, "pipe");
+	if (r->mode & MAKER_NEW_PID)
+		flags |= CLONE_NEWPID;
+	if (r->mode & MAKER_NEW_NET)
+		flags |= CLONE_NEWNET;
+	pid = maker_clone(flags, NULL, 0);
+	if (pid < 0)
+		return err_sys(err, errno, "making namespaces");
+	if (pid == 0) {
+		struct newborn n = { .sock = sock, .proc = proc, .go = go[0], .id = id };
+
+		close(go[1]);
+		cell_child(&n, r);
+	}
+	if (write_map(proc, pid, "uid_map", r, err) < 0 ||
+	    write_map(proc, pid, "gid_map", r, err) < 0)
+		return err_wrap(err, "mapping ids");
+	if (write(go[1], "g", 1) != 1)
+		return err_sys(err, errno, "pipe");
+	return 0;
+}
+
+static void serve(int sock, struct wire_msg *m)
+{
+	struct cell_request r;
+	struct err err;
+	int rc;
+
+	if (m->type == WIRE_SPAWN) {
+		rc = maker_spawn(sock, m, &err);
+	} else {
+		rc = read_cell_request(m, &r, &err);
+		if (rc == 0)
+			rc = make_cell(sock, m->id, &r, &err);
+	}
+	if (rc < 0)
+		maker_fail(sock, m->id, &err);
+}
+
+static void add_prefix(int sock, struct wire_msg *m)
+{
+	auto_free char *prefix = wire_get_str(m, WIRE_T_PATH);
+	auto_msg struct wire_msg reply;
+	struct err err;
+	int tree = wire_take_fd(m, 0);
+
+	if (!prefix || prefix[0] != '/' || tree < 0)
+		err_set(&err, ERR_CORRUPT, "broken prefix");
+	else if (rootfs_add_prefix(prefix, tree, &err) == 0) {
+		wire_init(&reply, WIRE_MADE, m->id);
+		if (wire_send(sock, &reply, &err) == 0)
+			return;
+	}
+	maker_fail(sock, m->id, &err);
+}
+
+static int set_up(const char *lib_dir, struct err *err)
+{
+	/* The maker's network namespace is dead: no interface is ever up. Cells without a network
+	 * share it; Landlock scopes keep abstract sockets from being a channel there. */
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET) < 0)
+		return err_sys(err, errno, "making the maker's namespaces");
+	return rootfs_template(lib_dir, err);
+}
+
+void maker_main(int sock, const char *lib_dir)
+{
+	struct err err;
+
+	prctl(PR_SET_NAME, "pipsqueak-maker");
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGINT, SIG_IGN); /* the daemon decides when to end */
+	signal(SIGTERM, SIG_IGN);
+	if (set_up(lib_dir, &err) < 0) {
+		maker_fail(sock, 0, &err);
+		_exit(1);
+	}
+	for (;;) {
+		auto_msg struct wire_msg m;
+		int rc = wire_recv(sock, &m, &err);
+
+		if (rc <= 0)
+			_exit(rc < 0);
+		if (m.type == WIRE_ADD_PREFIX) {
+			add_prefix(sock, &m);
+			continue;
+		}
+		pid_t pid = maker_clone(CLONE_PARENT, NULL, 0);
+		if (pid == 0) {
+			serve(sock, &m);
+			_exit(0);
+		}
+		if (pid < 0) {
+			err_sys(&err, errno, "cloning a maker");
+			maker_fail(sock, m.id, &err);
+		}
+	}
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The start-up and jobs, for real: namespaces, ids, mounts. Each test runs in a forked child,
+ * because jail_start() changes its process for good; the child reports by its exit code.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "jail/ids.h"
+#include "jail/jail.h"
+#include "jail/job.h"
+#include "jail/start.h"
+
+struct outcome {
+	int calls, status;
+	struct err err;
+};
+
+static void on_job(void *arg, int status, const struct err *err)
+{
+	struct outcome *o = arg;
+
+	o->calls++;
+	o->status = status;
+	if (err)
+		o->err = *err;
+}
+
+/* Run a shell line in a job; its output to out. Returns the wait status or -1. */
+static int run_line(uv_loop_t *loop, struct jail *jail, const char *line, const char *share,
+		    struct buf *out)
+{
+	const char *argv[] = { "/bin/sh", "-c", line, NULL };
+	struct outcome o = { .err = ERR_INIT };
+	struct err err;
+	int pipefd[2];
+
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return -1;
+	struct jail_job_spec spec = {
+		.argv = argv, .fds = { -1, pipefd[1], pipefd[1] }, .nfds = 3, .deadline_ms = 5000
+	};
+	if (share) {
+		spec.mounts[0] = (struct jail_mount){ share, "/out", true };
+		spec.nmounts = 1;
+	}
+	if (jail_job_start(jail, &spec, on_job, &o, &err) < 0) {
+		fprintf(stderr, "%s\n", err.text);
+		return -1;
+	}
+	close(pipefd[1]);
+	while (!o.calls)
+		uv_run(loop, UV_RUN_ONCE);
+	if (buf_read_fd(out, pipefd[0], &err) < 0)
+		return -1;
+	close(pipefd[0]);
+	if (o.err.kind) {
+		fprintf(stderr, "%s\n", o.err.text);
+		return -1;
+	}
+	return o.calls == 1 ? o.status : -1;
+}
+
+#define check(x)                                                                   \
+	do {                                                                       \
+		if (!(x)) {                                                        \
+			fprintf(stderr, "line %d: %s; output: %s\n", __LINE__, #x, \
+				out.data ? out.data : "");                         \
+			return 1;                                                  \
+		}                                                                  \
+	} while (0)
+
+static int start(const char *dir, uv_loop_t *loop, struct jail **jail)
+{
+	char state[256], cache[256], run[256];
+	struct jail_start *s;
+	struct err err;
+
+	snprintf(state, sizeof(state), "%s/state", dir);
+	snprintf(cache, sizeof(cache), "%s/cache", dir);
+	snprintf(run, sizeof(run), "%s/run", dir);
+	struct jail_start_config config = { state, cache, run, "/usr/share/doc", NULL };
+	if (jail_start(&config, &s, &err) < 0 || uv_loop_init(loop) < 0 ||
+	    jail_open(loop, s, jail, &err) < 0) {
+		fprintf(stderr, "%s\n", err.text);
+		return -1;
+	}
+	return 0;
+}
+
+static int job_in_child(const char *dir)
+{
+	auto_buf struct buf out = { 0 };
+	struct jail *jail;
+	uv_loop_t loop;
+	int status;
+
+	check(start(dir, &loop, &jail) == 0);
+	status = run_line(&loop, jail, "echo pid $$; ls /; id -u; cat /proc/self/status", NULL,
+			  &out);
+	check(status == 0);
+	check(strstr(out.data, "pid 100\n"));
+	check(strstr(out.data, "CapEff:\t0000000000000000"));
+	check(strstr(out.data, "NoNewPrivs:\t1"));
+	check(strstr(out.data, "Seccomp:\t2"));
+	check(!strstr(out.data, "root\n"));
+	buf_reset(&out);
+	status = run_line(&loop, jail,
+			  "touch /x; touch /usr/x; kill -9 1; ls /proc | grep -c '^[0-9]'", NULL,
+			  &out);
+	check(strstr(out.data, "'/x': Read-only") && strstr(out.data, "'/usr/x': Read-only"));
+	buf_reset(&out);
+	status = run_line(&loop, jail, "exit 7", NULL, &out);
+	check(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	status = run_line(&loop, jail, "ls /usr/lib/python3/dist-packages /sys /home/user", NULL,
+			  &out);
+	check(status == 0 && !strstr(out.data, "packaging"));
+	jail_close(jail);
+	return 0;
+}
+
+static int share_in_child(const char *dir)
+{
+	auto_buf struct buf out = { 0 };
+	char share[256], file[300];
+	struct jail *jail;
+	uv_loop_t loop;
+	struct stat st;
+
+	check(start(dir, &loop, &jail) == 0);
+	snprintf(share, sizeof(share), "%s",
+		 geteuid() == 0 && access("/mnt/state", F_OK) == 0 ? "/mnt/cache/share"
+								   : "/nonexistent");
+	if (access("/mnt/state", F_OK) < 0)
+		snprintf(share, sizeof(share), "%s/cache/share", dir);
+	check(mkdir(share, 0777) == 0 && chmod(share, 0777) == 0);
+	check(run_line(&loop, jail, "echo hi > /out/f && chmod 4755 /out/f; ls -l /out", share,
+		       &out) == 0);
+	snprintf(file, sizeof(file), "%s/f", share);
+	check(stat(file, &st) == 0 && (st.st_mode & S_ISUID) == 0);
+	check(strstr(out.data, "not permitted")); /* seccomp refuses set-id bits */
+	jail_close(jail);
+	return 0;
+}
+
+static int in_child(int (*body)(const char *dir))
+{
+	char dir[] = "/tmp/pipsqueak-test-XXXXXX";
+	struct err err;
+	int status;
+	pid_t pid;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chmod(dir, 0755), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(body(dir));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(fd_remove_tree(AT_FDCWD, dir, &err), 0);
+	return status;
+}
+
+static void test_a_job_is_caged(void **state)
+{
+	assert_int_equal(in_child(job_in_child), 0);
+}
+
+static void test_a_job_writes_where_it_may(void **state)
+{
+	assert_int_equal(in_child(share_in_child), 0);
+}
+
+static void test_ids(void **state)
+{
+	struct id_block b;
+	uint32_t first, size, seen = 0;
+
+	id_block_init(&b, 1 << 20);
+	for (int i = 0; i < 15; i++) {
+		assert_true(id_take_block(&b, &first, &size));
+		assert_int_equal(size, 1 << 16);
+		assert_int_equal(first % (1 << 16), 0);
+		assert_true(first >= 1 << 16);
+	}
+	assert_false(id_take_block(&b, &first, &size));
+	id_give_block(&b, 3 << 16);
+	assert_true(id_take_block(&b, &first, &size));
+	assert_int_equal(first, 3 << 16);
+	while (id_take(&b))
+		seen++;
+	assert_int_equal(seen, 8191);
+	id_give(&b, 17);
+	assert_int_equal(id_take(&b), 17);
+	id_block_done(&b);
+	id_block_init(&b, 1);
+	assert_int_equal(id_take(&b), 0);
+	assert_false(id_take_block(&b, &first, &size));
+	id_block_done(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_a_job_is_caged),
+		cmocka_unit_test(test_a_job_writes_where_it_may),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
