@@ -11,6 +11,7 @@ static const struct {
 } table[WIRE_PHASES] = {
 	[WIRE_FROM_MAKER] = { "maker", { WIRE_MADE, WIRE_MAKE_FAILED } },
 	[WIRE_FROM_KEEPER] = { "keeper", { WIRE_CG_DONE } },
+	[WIRE_FROM_ROOT_STARTING] = { "starting root", { WIRE_ASLEEP } },
 	[WIRE_FROM_ZYGOTE_ASLEEP] = { "sleeping zygote", { 0 } },
 	[WIRE_FROM_ZYGOTE_FORKING] = { "forking zygote", { WIRE_FORKED, WIRE_FAILED } },
 	[WIRE_FROM_CHILD_BORN] = { "new child", { WIRE_READY, WIRE_FAILED } },

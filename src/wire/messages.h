@@ -127,6 +127,7 @@ enum wire_tag {
 enum wire_phase {
 	WIRE_FROM_MAKER,
 	WIRE_FROM_KEEPER,
+	WIRE_FROM_ROOT_STARTING,
 	WIRE_FROM_ZYGOTE_ASLEEP,  /* nothing asked: may say nothing */
 	WIRE_FROM_ZYGOTE_FORKING, /* asked to fork */
 	WIRE_FROM_CHILD_BORN,	  /* before the daemon's check: READY or FAILED only */

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: zygotes and their children.
+ *
+ * The C half of the bootstrap: messages, sleeping, forking. One binary for every CPython from 3.9
+ * on (stable ABI). See python/bootstrap.py for the other half.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x03090000
+#include <Python.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "fork.h"
+#include "preload.h"
+#include "wire/messages.h"
+#include "wire/wire.h"
+
+static PyObject *raise_err(const struct err *err)
+{
+	PyErr_SetString(PyExc_OSError, err->text);
+	return NULL;
+}
+
+/* ---- messages ---- */
+
+static int put_list(struct wire_msg *m, uint8_t tag, PyObject *list)
+{
+	auto_buf struct buf out = BUF_MAX(LIMIT_FRAME_BYTES);
+	Py_ssize_t n = PyList_Size(list);
+
+	for (Py_ssize_t i = 0; i < n; i++) {
+		PyObject *item = PyList_GetItem(list, i); /* borrowed */
+		PyObject *bytes = PyUnicode_AsEncodedString(item, "utf-8", "surrogateescape");
+		const char *text = bytes ? PyBytes_AsString(bytes) : NULL;
+		struct err err;
+		int rc = -1;
+
+		if (text)
+			rc = buf_put(&out, text, strlen(text) + 1, &err);
+		Py_XDECREF(bytes);
+		if (!text)
+			return -1;
+		if (rc < 0) {
+			raise_err(&err);
+			return -1;
+		}
+	}
+	wire_put(m, tag, out.data, out.len);
+	return 0;
+}
+
+static int put_text(struct wire_msg *m, uint8_t tag, PyObject *text)
+{
+	PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogateescape");
+	char *data;
+	Py_ssize_t len;
+	int rc = -1;
+
+	if (bytes && PyBytes_AsStringAndSize(bytes, &data, &len) == 0) {
+		if ((size_t)len <= LIMIT_FRAME_BYTES / 2) {
+			wire_put(m, tag, data, (size_t)len);
+			rc = 0;
+		} else {
+			PyErr_SetString(PyExc_OSError, "field too large");
+		}
+	}
+	Py_XDECREF(bytes);
+	return rc;
+}
+
+static int put_field(struct wire_msg *m, uint8_t tag, PyObject *value)
+{
+	if (PyBytes_Check(value)) {
+		char *data;
+		Py_ssize_t len;
+
+		if (PyBytes_AsStringAndSize(value, &data, &len) < 0)
+			return -1;
+		if ((size_t)len > LIMIT_FRAME_BYTES / 2) {
+			PyErr_SetString(PyExc_OSError, "field too large");
+			return -1;
+		}
+		wire_put(m, tag, data, (size_t)len);
+		return 0;
+	}
+	if (PyUnicode_Check(value))
+		return put_text(m, tag, value);
+	if (PyList_Check(value))
+		return put_list(m, tag, value);
+	uint64_t v = PyLong_AsUnsignedLongLong(value);
+
+	if (PyErr_Occurred())
+		return -1;
+	wire_put_u64(m, tag, v);
+	return 0;
+}
+
+static int fill(struct wire_msg *m, PyObject *args, int *out_fd)
+{
+	unsigned int type, id;
+	PyObject *fields, *key, *value;
+	Py_ssize_t pos = 0;
+
+	if (!PyArg_ParseTuple(args, "iIIO!", out_fd, &type, &id, &PyDict_Type, &fields))
+		return -1;
+	m->type = (uint16_t)type;
+	m->id = id;
+	while (PyDict_Next(fields, &pos, &key, &value)) {
+		long tag = PyLong_AsLong(key);
+
+		if (tag < 0 || tag > 255 || put_field(m, (uint8_t)tag, value) < 0) {
+			if (!PyErr_Occurred())
+				PyErr_SetString(PyExc_ValueError, "no such tag");
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static PyObject *py_send(PyObject *self, PyObject *args)
+{
+	auto_msg struct wire_msg m;
+	struct err err;
+	int fd;
+
+	wire_init(&m, 0, 0);
+	if (fill(&m, args, &fd) < 0)
+		return NULL;
+	if (wire_frame_send(fd, &m, &err) < 0)
+		return raise_err(&err);
+	Py_RETURN_NONE;
+}
+
+static PyObject *py_send_packet(PyObject *self, PyObject *args)
+{
+	auto_msg struct wire_msg m;
+	struct err err;
+	int fd;
+
+	wire_init(&m, 0, 0);
+	if (fill(&m, args, &fd) < 0)
+		return NULL;
+	if (wire_send(fd, &m, &err) < 0)
+		return raise_err(&err);
+	Py_RETURN_NONE;
+}
+
+static PyObject *as_tuple(const struct wire_msg *m)
+{
+	PyObject *fields = PyDict_New();
+	struct wire_field f;
+	size_t pos = 0;
+
+	while (fields && wire_next(m, &pos, &f)) {
+		PyObject *key = PyLong_FromLong(f.tag);
+		PyObject *value = PyBytes_FromStringAndSize(f.data, (Py_ssize_t)f.len);
+		int rc = -1;
+
+		if (key && value)
+			rc = PyDict_Contains(fields, key) ? 0 : PyDict_SetItem(fields, key, value);
+		Py_XDECREF(key);
+		Py_XDECREF(value);
+		if (rc < 0)
+			Py_CLEAR(fields);
+	}
+	return fields ? Py_BuildValue("IIN", m->type, m->id, fields) : NULL;
+}
+
+/* Exactly one frame's bytes are read: whoever reads this descriptor next finds the next frame. */
+static int read_exactly(int fd, struct buf *in, size_t len, struct err *err)
+{
+	while (len) {
+		char *to = buf_room(in, len, err);
+		ssize_t n;
+
+		if (!to)
+			return -1;
+		n = read(fd, to, len);
+		if (n < 0 && errno == EINTR) {
+			if (PyErr_CheckSignals() < 0)
+				return -2;
+			continue;
+		}
+		if (n < 0)
+			return err_sys(err, errno, "reading a message");
+		if (n == 0)
+			return 0;
+		buf_grew(in, (size_t)n);
+		len -= (size_t)n;
+	}
+	return 1;
+}
+
+static PyObject *py_recv(PyObject *self, PyObject *args)
+{
+	auto_buf struct buf in = BUF_MAX(LIMIT_FRAME_BYTES + 64);
+	auto_msg struct wire_msg m;
+	struct err err = ERR_INIT;
+	PyThreadState *saved;
+	uint32_t len;
+	int fd, rc;
+
+	wire_init(&m, 0, 0);
+	if (!PyArg_ParseTuple(args, "i", &fd))
+		return NULL;
+	saved = PyEval_SaveThread(); /* a handler's threads run on between calls */
+	rc = read_exactly(fd, &in, 12, &err);
+	PyEval_RestoreThread(saved);
+	if (rc == 1) {
+		memcpy(&len, in.data + 8, sizeof(len));
+		if (len <= LIMIT_FRAME_BYTES) {
+			saved = PyEval_SaveThread();
+			rc = len ? read_exactly(fd, &in, len, &err) : 1;
+			PyEval_RestoreThread(saved);
+		}
+	}
+	if (rc == 0) {
+		PyErr_SetString(PyExc_EOFError, "end of link");
+		return NULL;
+	}
+	if (rc < 0 || wire_frame_get(&in, &m, &err) <= 0)
+		return rc == -2 ? NULL : raise_err(&err);
+	return as_tuple(&m);
+}
+
+/* ---- sleeping ---- */
+
+static PyObject *as_dict(const struct fork_result *r)
+{
+	return Py_BuildValue("{s:s,s:i,s:i,s:O,s:O}", "role", r->role, "stream", r->stream,
+			     "control", r->control, "env", r->has_env ? Py_True : Py_False, "app",
+			     r->has_app ? Py_True : Py_False);
+}
+
+static PyObject *py_sleep(PyObject *self, PyObject *args)
+{
+	static const struct fork_hooks hooks = { PyOS_BeforeFork, PyOS_AfterFork_Parent,
+						 PyOS_AfterFork_Child };
+	struct fork_result result;
+	struct err err;
+	int control;
+
+	if (!PyArg_ParseTuple(args, "i", &control))
+		return NULL;
+	for (;;) {
+		auto_msg struct wire_msg m;
+		int rc = wire_recv(control, &m, &err);
+
+		if (rc <= 0 || m.type != WIRE_FORK)
+			_exit(rc == 0 ? 0 : 1); /* never run Python's exit in a zygote */
+		if (fork_serve(control, &m, &hooks, &result) == 1)
+			return as_dict(&result);
+	}
+}
+
+static struct preload_state *preloaded(void)
+{
+	preload_get get = (preload_get)dlsym(RTLD_DEFAULT, "pipsqueak_preload");
+
+	return get ? get() : NULL;
+}
+
+static PyObject *py_getenv_names(PyObject *self, PyObject *args)
+{
+	struct preload_state *p = preloaded();
+	PyObject *list = PyList_New(0);
+
+	for (size_t i = 0; list && p && i < p->nnames; i++) {
+		PyObject *name = PyUnicode_DecodeFSDefault(p->names[i]);
+
+		if (!name || PyList_Append(list, name) < 0)
+			Py_CLEAR(list);
+		Py_XDECREF(name);
+	}
+	if (p)
+		p->nnames = 0;
+	return list;
+}
+
+static PyObject *py_atfork_cycle(PyObject *self, PyObject *args)
+{
+	struct preload_state *p = preloaded();
+
+	fork_cycle();
+	/* How many registrations did not fit: then this zygote must not fork. */
+	return PyLong_FromSize_t(p ? p->lost : 0);
+}
+
+static PyObject *py_exit(PyObject *self, PyObject *args)
+{
+	int code;
+
+	if (!PyArg_ParseTuple(args, "i", &code))
+		return NULL;
+	_exit(code);
+}
+
+static PyObject *py_signal_exit(PyObject *self, PyObject *args)
+{
+	sigset_t set;
+	int signo;
+
+	if (!PyArg_ParseTuple(args, "i", &signo))
+		return NULL;
+	signal(signo, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	kill(getpid(), signo);
+	_exit(128 + signo);
+}
+
+static PyObject *py_clock_us(PyObject *self, PyObject *args)
+{
+	return PyLong_FromUnsignedLongLong(clock_us());
+}
+
+static PyObject *py_opened_names(PyObject *self, PyObject *args)
+{
+	return PyList_New(0);
+}
+
+static PyMethodDef methods[] = {
+	{ "sleep", py_sleep, METH_VARARGS,
+	  "sleep(control) -> dict: serve FORK requests; returns in each child, in its sandbox" },
+	{ "recv", py_recv, METH_VARARGS, "recv(fd) -> (type, id, fields); EOFError at the end" },
+	{ "send", py_send, METH_VARARGS, "send(fd, type, id, fields): one frame" },
+	{ "send_packet", py_send_packet, METH_VARARGS, "send_packet(fd, type, id, fields)" },
+	{ "getenv_names", py_getenv_names, METH_NOARGS,
+	  "names that C code asked getenv() for since the last call" },
+	{ "atfork_cycle", py_atfork_cycle, METH_NOARGS,
+	  "run libraries' prepare and parent handlers once; how many handlers were lost" },
+	{ "exit", py_exit, METH_VARARGS, "exit(code): end at once" },
+	{ "signal_exit", py_signal_exit, METH_VARARGS, "signal_exit(signo): die by this signal" },
+	{ "clock_us", py_clock_us, METH_NOARGS, "monotonic microseconds" },
+	{ "opened_names", py_opened_names, METH_NOARGS, "files opened by C code: not recorded" },
+	{ NULL, NULL, 0, NULL },
+};
+
+static struct PyModuleDef module = { PyModuleDef_HEAD_INIT, "_pipsqueak", NULL, -1, methods };
+
+PyMODINIT_FUNC PyInit__pipsqueak(void)
+{
+	PyObject *m = PyModule_Create(&module);
+
+#define X(name, value)                                             \
+	if (m && PyModule_AddIntConstant(m, #name, value) < 0)     \
+		Py_CLEAR(m);
+	WIRE_MESSAGES(X)
+#undef X
+#define X(name, value)                                             \
+	if (m && PyModule_AddIntConstant(m, "T_" #name, value) < 0) \
+		Py_CLEAR(m);
+	WIRE_TAGS(X)
+#undef X
+	return m;
+}
