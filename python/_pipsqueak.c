@@ -349,12 +349,12 @@ PyMODINIT_FUNC PyInit__pipsqueak(void)
 {
 	PyObject *m = PyModule_Create(&module);
 
-#define X(name, value)                                             \
-	if (m && PyModule_AddIntConstant(m, #name, value) < 0)     \
+#define X(name, value)                                         \
+	if (m && PyModule_AddIntConstant(m, #name, value) < 0) \
 		Py_CLEAR(m);
 	WIRE_MESSAGES(X)
 #undef X
-#define X(name, value)                                             \
+#define X(name, value)                                              \
 	if (m && PyModule_AddIntConstant(m, "T_" #name, value) < 0) \
 		Py_CLEAR(m);
 	WIRE_TAGS(X)

@@ -18,7 +18,8 @@ struct fork_result {
 
 /* Fork as the message says. 0: in the zygote, done (or told the daemon why not). 1: in the child,
  * which has entered its sandbox and said READY; out is filled. The at-fork handlers of libc are
- * run here; before and after are Python's (PyOS_BeforeFork and so on), called in the right order. */
+ * run here; before and after are Python's (PyOS_BeforeFork and so on), called in the right order.
+ */
 struct fork_hooks {
 	void (*before)(void), (*after_parent)(void), (*after_child)(void);
 };

@@ -20,13 +20,13 @@ export struct preload_state *pipsqueak_preload(void)
 export int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
 			     void *dso)
 {
-	int (*next)(void (*)(void), void (*)(void), void (*)(void), void *) =
-		(int (*)(void (*)(void), void (*)(void), void (*)(void), void *))dlsym(
-			RTLD_NEXT, "__register_atfork");
+	int (*next)(void (*)(void), void (*)(void), void (*)(void),
+		    void *) = (int (*)(void (*)(void), void (*)(void), void (*)(void),
+				       void *))dlsym(RTLD_NEXT, "__register_atfork");
 
 	if (state.nhandlers < PRELOAD_HANDLERS)
-		state.handlers[state.nhandlers++] =
-			(struct preload_handler){ prepare, parent, child };
+		state.handlers[state.nhandlers++] = (struct preload_handler){ prepare, parent,
+									      child };
 	else
 		state.lost++;
 	return next ? next(prepare, parent, child, dso) : 0;

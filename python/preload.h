@@ -2,9 +2,9 @@
  * Runs in: zygotes and their children: preload.so (LD_PRELOAD) and the extension that reads it.
  *
  * A raw clone3 skips what libc's fork() does for libraries: the handlers that they registered with
- * pthread_atfork(). preload.so sees every registration (pthread_atfork is static code in each library
- * that calls __register_atfork), keeps a list of its own, and passes it on. It also notes the names
- * of variables that C code asks getenv() for (DESIGN 3.4).
+ * pthread_atfork(). preload.so sees every registration (pthread_atfork is static code in each
+ * library that calls __register_atfork), keeps a list of its own, and passes it on. It also notes
+ * the names of variables that C code asks getenv() for (DESIGN 3.4).
  *
  * The one mutable global of the project: registration happens from constructors, before anyone
  * could hand us a place to keep it.

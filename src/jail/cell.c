@@ -43,6 +43,25 @@ static pid_t pid_of(int pidfd)
 	return p && sscanf(p, "\nPid: %d", &pid) == 1 ? pid : -1;
 }
 
+/* Freed by its owner and its last process reaped: in either order. */
+static void retire(struct cell *cell)
+{
+	if (!cell->freed || !cell->ended)
+		return;
+	if (cell->gone)
+		cell->gone(cell->gone_arg, cell->gone_id);
+	free(cell);
+}
+
+static void on_init_exit(void *arg, int status)
+{
+	struct cell *cell = arg;
+
+	(void)status;
+	cell->ended = true;
+	retire(cell);
+}
+
 static int take_cell(struct making *making, struct wire_msg *m, struct err *err)
 {
 	struct cell *cell = making->cell;
@@ -66,7 +85,8 @@ static int take_cell(struct making *making, struct wire_msg *m, struct err *err)
 	cell->init_pid = cell->init < 0 ? -1 : pid_of(cell->init);
 	if (cell->init_pid <= 0)
 		return err_set(err, ERR_SYSTEM, "the cell's init is gone");
-	jail_watch(making->jail, cell->init_pid, NULL, NULL);
+	cell->ended = false;
+	jail_watch(making->jail, cell->init_pid, on_init_exit, cell);
 	return 0;
 }
 
@@ -110,6 +130,7 @@ void jail_make_cell(struct jail *jail, const struct cell_spec *spec, cell_fn don
 	making->cell = mem_new(struct cell);
 	making->cell->jail = jail;
 	making->cell->init = -1;
+	making->cell->ended = true; /* no init yet */
 	for (int i = 0; i < NS_COUNT; i++)
 		making->cell->ns[i] = -1;
 	making->cell->uid = spec->uid;
@@ -140,7 +161,8 @@ void jail_free_cell(struct cell *cell)
 	fd_close(&cell->init);
 	for (int i = 0; i < NS_COUNT; i++)
 		fd_close(&cell->ns[i]);
-	free(cell);
+	cell->freed = true;
+	retire(cell);
 }
 
 int jail_detach(const char *path, bool writable, int *out, struct err *err)

@@ -24,6 +24,12 @@ struct cell {
 	pid_t init_pid;
 	uint32_t uid, gid; /* what its process is, in the cell's own map */
 	uint32_t host_id;  /* what that is in the daemon's user namespace: as /proc shows it */
+	/* Set by the owner: called once when the cell is freed and its last process is reaped;
+	 * only then may its ids be given out again. */
+	void (*gone)(void *arg, uint32_t id);
+	void *gone_arg;
+	uint32_t gone_id;
+	bool freed, ended;
 };
 
 struct cell_spec {
@@ -87,5 +93,6 @@ const struct buf *jail_filter(const struct jail *jail, enum seccomp_profile prof
 bool jail_take_ids(struct jail *jail, uint32_t *out_first, uint32_t *out_size);
 void jail_give_ids(struct jail *jail, uint32_t first);
 uint32_t jail_own_id(const struct jail *jail);
+uint32_t jail_user(const struct jail *jail, uint32_t *out_gid); /* who started the daemon */
 uint64_t jail_dead_net(const struct jail *jail); /* inode of the maker's network namespace */
 uv_loop_t *jail_loop(const struct jail *jail);

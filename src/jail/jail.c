@@ -265,6 +265,12 @@ uint32_t jail_own_id(const struct jail *jail)
 	return jail->start->own_id;
 }
 
+uint32_t jail_user(const struct jail *jail, uint32_t *out_gid)
+{
+	*out_gid = jail->start->group;
+	return jail->start->user;
+}
+
 uint32_t jail_run_host_id(const struct jail *jail)
 {
 	return jail->start->host_first + jail->start->own_id;

@@ -235,15 +235,30 @@ static void __attribute__((noreturn)) cell_child(const struct newborn *n, struct
 	init_main();
 }
 
+/* A pid namespace can only be made by a process inside the one it is to descend from, and joining
+ * one counts for children only: so go on as a child. The daemon reaps the parent. */
+static int descend(int in_pid, struct err *err)
+{
+	int pid;
+
+	if (syscall(SYS_setns, in_pid, CLONE_NEWPID) < 0)
+		return err_sys(err, errno, "joining the root's pid namespace");
+	pid = maker_clone(CLONE_PARENT, NULL, 0);
+	if (pid < 0)
+		return err_sys(err, errno, "cloning into the root's pid namespace");
+	if (pid > 0)
+		_exit(0);
+	return 0;
+}
+
 /* Become the asking node's id in the node's user namespace: what it then makes, the node owns. */
 static int become_node(const struct cell_request *r, struct err *err)
 {
-	const int ns[NS_COUNT] = { [NS_USER] = -1, [NS_MNT] = r->copy_mnt, [NS_PID] = r->in_pid,
-				   [NS_IPC] = -1,  [NS_UTS] = -1,	   [NS_NET] = -1 };
-
 	/* Pid and mount namespace first: the rights over them come from the daemon's namespace. */
-	if (enter_namespaces(ns, err) < 0)
+	if (r->in_pid >= 0 && descend(r->in_pid, err) < 0)
 		return -1;
+	if (r->copy_mnt >= 0 && syscall(SYS_setns, r->copy_mnt, CLONE_NEWNS) < 0)
+		return err_sys(err, errno, "joining the root's mount namespace");
 	if (r->in_user < 0)
 		return 0;
 	if (syscall(SYS_setns, r->in_user, CLONE_NEWUSER) < 0)
@@ -255,12 +270,29 @@ static int become_node(const struct cell_request *r, struct err *err)
 	return 0;
 }
 
+/* The process behind a pidfd, by the numbers of the pid namespace that proc shows. */
+static int pid_in(int proc, int pidfd, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(4096);
+	char path[64];
+	const char *p;
+	int pid;
+
+	snprintf(path, sizeof(path), "self/fdinfo/%d", pidfd);
+	if (buf_read_file(&text, proc, path, err) < 0)
+		return -1;
+	p = strstr(text.data, "\nPid:");
+	if (!p || sscanf(p, "\nPid: %d", &pid) != 1 || pid <= 0)
+		return err_set(err, ERR_SYSTEM, "the new cell's process ended at once");
+	return pid;
+}
+
 static int make_cell(int sock, uint32_t id, struct cell_request *r, struct err *err)
 {
 	uint64_t flags = CLONE_PARENT | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
 	auto_close int proc = open(ROOTFS_PROC, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int go[2];
-	pid_t pid;
+	auto_close int pidfd = -1;
+	int go[2], pid;
 
 	if (proc < 0)
 		return err_sys(err, errno, "opening /proc");
@@ -274,7 +306,7 @@ static int make_cell(int sock, uint32_t id, struct cell_request *r, struct err *
 		flags |= CLONE_NEWPID;
 	if (r->mode & MAKER_NEW_NET)
 		flags |= CLONE_NEWNET;
-	pid = maker_clone(flags, NULL, 0);
+	pid = maker_clone(flags, &pidfd, 0);
 	if (pid < 0)
 		return err_sys(err, errno, "making namespaces");
 	if (pid == 0) {
@@ -283,6 +315,9 @@ static int make_cell(int sock, uint32_t id, struct cell_request *r, struct err *
 		close(go[1]);
 		cell_child(&n, r);
 	}
+	pid = pid_in(proc, pidfd, err);
+	if (pid < 0)
+		return -1;
 	if (write_map(proc, pid, "uid_map", r, err) < 0 ||
 	    write_map(proc, pid, "gid_map", r, err) < 0)
 		return err_wrap(err, "mapping ids");

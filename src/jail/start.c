@@ -423,6 +423,8 @@ int jail_start(const struct jail_start_config *c, struct jail_start **out, struc
 	gid_t gid = getegid();
 
 	s->maker = s->keeper = -1;
+	s->user = geteuid();
+	s->group = gid;
 	for (int i = 0; c->prefixes && c->prefixes[i] && s->nprefixes < START_PREFIXES; i++)
 		if (strcmp(c->prefixes[i], "/usr") != 0)
 			s->prefixes[s->nprefixes++].prefix = mem_strdup(c->prefixes[i]);

@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One child from the asking to its end. The fork, the child's own entering of its sandbox and the
+ * attaching to a cgroup overlap; when all three are done the child is checked, and only then born.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "zygote/zygote_priv.h"
+
+#define READ_BYTES 65536
+
+static const char *const role_names[] = {
+	[ZYGOTE_INSTANCE] = "instance", [ZYGOTE_RUN] = "run", [ZYGOTE_RESOLVER] = "resolver"
+};
+
+static void free_child(struct zygote_child *c)
+{
+	if (c->open_handles)
+		return;
+	for (size_t i = 0; i < c->spec.nmounts; i++) {
+		free(c->mount_from[i]);
+		free(c->mount_to[i]);
+		fd_close(&c->spec.mounts[i].tree);
+	}
+	for (int i = 0; i < 3; i++)
+		fd_close(&c->spec.stdio[i]);
+	free(c->env_path);
+	fd_close(&c->pidfd);
+	fd_close(&c->node_control);
+	buf_done(&c->in);
+	buf_done(&c->out);
+	free(c);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct zygote_child *c = handle->data;
+
+	c->open_handles--;
+	free_child(c);
+}
+
+static void stop_stream(struct zygote_child *c)
+{
+	if (c->polling) {
+		c->polling = false;
+		uv_close((uv_handle_t *)&c->poll, on_handle_closed);
+	}
+	fd_close(&c->stream);
+}
+
+/* Everything but the memory; which goes when libuv lets the handles go. */
+static void dispose(struct zygote_child *c)
+{
+	stop_stream(c);
+	uv_close((uv_handle_t *)&c->timer, on_handle_closed);
+}
+
+static void leave_node(struct zygote_child *c)
+{
+	struct zygote_node *node = c->node;
+
+	if (!node)
+		return;
+	c->node = NULL;
+	for (struct zygote_child **p = &node->waiting; *p; p = &(*p)->next)
+		if (*p == c) {
+			*p = c->next;
+			break;
+		}
+	node->forking--;
+	node_unref(node);
+}
+
+/* ---- the end ---- */
+
+struct ending {
+	struct zygote_child *c;
+	struct zygote_end end;
+};
+
+static void tell_end(struct ending *e)
+{
+	struct zygote_child *c = e->c;
+
+	if (c->events && c->events->ended)
+		c->events->ended(c->ctx, c, &e->end);
+	free(e);
+	dispose(c);
+}
+
+static void on_usage(void *arg, const struct slot_usage *usage)
+{
+	struct ending *e = arg;
+
+	e->end.memory_peak_bytes = usage->memory_peak_bytes;
+	e->end.oom = usage->oom_kills > 0;
+	tell_end(e);
+}
+
+static void finish(struct zygote_child *c)
+{
+	struct ending *e = mem_new(struct ending);
+	int slot = c->slot;
+
+	e->c = c;
+	e->end.status = c->status;
+	jail_free_cell(c->cell);
+	c->cell = NULL;
+	c->slot = -1;
+	stop_stream(c);
+	if (slot >= 0)
+		jail_slot_give(c->z->jail, slot, on_usage, e);
+	else
+		tell_end(e);
+}
+
+static void give_slot(struct zygote_child *c)
+{
+	if (c->slot >= 0)
+		jail_slot_give(c->z->jail, c->slot, NULL, NULL);
+	c->slot = -1;
+}
+
+void child_fail(struct zygote_child *c, const struct err *err)
+{
+	struct err own = *err;
+
+	if (c->step == CHILD_ENDING)
+		return;
+	if (c->step == CHILD_ALIVE) { /* broke a rule: its cell is destroyed, `ended` follows */
+		zygote_child_kill(c);
+		return;
+	}
+	c->step = CHILD_ENDING;
+	leave_node(c);
+	if (c->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+	if (c->pid > 0 && !c->exited)
+		jail_unwatch(c->z->jail, c->pid);
+	jail_free_cell(c->cell);
+	c->cell = NULL;
+	give_slot(c);
+	own.kind = own.kind == ERR_LIMIT || own.kind == ERR_USAGE ? own.kind : ERR_START;
+	c->born(c->born_arg, NULL, NULL, &own);
+	dispose(c);
+}
+
+/* ---- birth ---- */
+
+static int check(struct zygote_child *c, struct err *err)
+{
+	struct check_expected want = { .pid = c->pid,
+				       .host_id = c->cell->host_id,
+				       .is_node = c->is_node };
+
+	for (int i = 0; i < NS_COUNT; i++)
+		want.ns[i] = c->cell->ino[i];
+	if (!want.ns[NS_PID])
+		want.ns[NS_PID] = c->expect_pid_ns;
+	if (!want.ns[NS_NET])
+		want.ns[NS_NET] = c->expect_net_ns;
+	if (check_child(&want, err) < 0)
+		return err_wrap(err, "the new process is not what was asked for");
+	return 0;
+}
+
+static void maybe_born(struct zygote_child *c)
+{
+	struct zygote_timing timing;
+	struct err err;
+
+	if (!c->forked || !c->ready || !c->attached || c->step != CHILD_FORKING)
+		return;
+	if (check(c, &err) < 0) {
+		log_error("zygote", "%s", err.text);
+		child_fail(c, &err);
+		return;
+	}
+	c->step = CHILD_ALIVE;
+	uv_timer_stop(&c->timer);
+	if (c->node)
+		c->node->forks++;
+	leave_node(c);
+	timing.fork_us = c->forked_us - c->asked_us;
+	timing.sandbox_us = clock_us() - c->forked_us;
+	c->born(c->born_arg, c, &timing, NULL);
+}
+
+static void on_exit_of(void *arg, int status);
+
+static void on_attached(void *arg, const struct err *err)
+{
+	struct zygote_child *c = arg;
+
+	if (c->step == CHILD_ENDING) { /* it failed meanwhile and waited for this answer */
+		c->open_handles--;
+		free_child(c);
+		return;
+	}
+	c->open_handles--;
+	c->attached = true;
+	if (err) {
+		struct err own = *err;
+
+		err_wrap(&own, "setting limits");
+		child_fail(c, &own);
+		return;
+	}
+	maybe_born(c);
+}
+
+void child_on_forked(struct zygote_child *c, struct wire_msg *m)
+{
+	auto_buf struct buf info = BUF_MAX(4096);
+	struct err err;
+	char path[64];
+	const char *p = NULL;
+	int pid = 0;
+
+	c->pidfd = wire_take_fd(m, 0);
+	c->forked_us = clock_us();
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", c->pidfd);
+	if (c->pidfd >= 0 && buf_read_file(&info, AT_FDCWD, path, &err) == 0)
+		p = strstr(info.data, "\nPid:");
+	if (!p || sscanf(p, "\nPid: %d", &pid) != 1 || pid <= 0) {
+		err_set(&err, ERR_START, "the new process ended at once");
+		child_fail(c, &err);
+		return;
+	}
+	c->pid = pid;
+	c->forked = true;
+	jail_watch(c->z->jail, pid, on_exit_of, c);
+	if (c->exited)
+		return;
+	if (c->slot >= 0) {
+		c->open_handles++;
+		jail_slot_attach(c->z->jail, c->slot, c->pidfd, on_attached, c);
+		return;
+	}
+	c->attached = true;
+	maybe_born(c);
+}
+
+/* ---- the stream ---- */
+
+static void on_message(struct zygote_child *c, struct wire_msg *m)
+{
+	struct err err = ERR_INIT;
+
+	if (!wire_may(c->phase, m->type)) {
+		err_set(&err, ERR_CORRUPT, "%s sent %s", wire_phase_name(c->phase),
+			wire_type_name(m->type));
+		log_warn("zygote", "%s: killed", err.text);
+		child_fail(c, &err);
+		return;
+	}
+	if (c->step == CHILD_ALIVE) {
+		c->events->message(c->ctx, c, m);
+		return;
+	}
+	if (m->type == WIRE_FAILED) {
+		if (wire_get_err(m, &err) == 0)
+			err_set(&err, ERR_START, "the new process gave no reason");
+		child_fail(c, &err);
+		return;
+	}
+	c->ready = true;
+	maybe_born(c);
+}
+
+/* Returns false when the child is no longer to be touched. */
+static bool take_messages(struct zygote_child *c)
+{
+	while (c->stream >= 0 && c->step != CHILD_ENDING) {
+		auto_msg struct wire_msg m;
+		struct err err;
+		int rc;
+
+		wire_init(&m, 0, 0);
+		rc = wire_frame_get(&c->in, &m, &err);
+		if (rc == 0)
+			return true;
+		if (rc < 0) {
+			log_warn("zygote", "%s: %s: killed", wire_phase_name(c->phase), err.text);
+			child_fail(c, &err);
+			return false;
+		}
+		on_message(c, &m);
+	}
+	return false;
+}
+
+/* 1: read something, 0: nothing there now, -1: the end. */
+static int read_some(struct zygote_child *c)
+{
+	struct err err;
+	char *to = buf_room(&c->in, READ_BYTES, &err);
+	ssize_t n;
+
+	if (!to)
+		return -1;
+	n = read(c->stream, to, READ_BYTES);
+	if (n > 0) {
+		buf_grew(&c->in, (size_t)n);
+		return 1;
+	}
+	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+}
+
+static void write_some(struct zygote_child *c);
+
+static void on_stream(uv_poll_t *poll, int status, int events)
+{
+	struct zygote_child *c = poll->data;
+	int rc = 1;
+
+	if (status == 0 && events & UV_WRITABLE)
+		write_some(c);
+	if (status == 0 && !(events & UV_READABLE))
+		return;
+	while (c->polling && rc == 1) {
+		rc = read_some(c);
+		if (rc == 1 && !take_messages(c))
+			return;
+	}
+	if (rc < 0 && c->polling) {
+		/* The end of the stream: its exit status tells what happened, and it comes. */
+		uv_poll_stop(&c->poll);
+		if (c->step == CHILD_FORKING && c->forked && c->exited)
+			on_exit_of(c, c->status);
+	}
+}
+
+static void poll_for(struct zygote_child *c)
+{
+	int events = UV_READABLE | (c->out.len ? UV_WRITABLE : 0);
+
+	if (c->polling)
+		must(uv_poll_start(&c->poll, events, on_stream) == 0);
+}
+
+static void write_some(struct zygote_child *c)
+{
+	while (c->out.len) {
+		ssize_t n = send(c->stream, c->out.data, c->out.len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN)
+			buf_reset(&c->out); /* it is gone: its exit follows */
+		if (n < 0)
+			break;
+		buf_consume(&c->out, (size_t)n);
+	}
+}
+
+int zygote_child_send(struct zygote_child *c, const struct wire_msg *m, struct err *err)
+{
+	bool waiting = c->out.len > 0;
+
+	if (c->stream < 0)
+		return err_set(err, ERR_DIED, "it has ended");
+	if (wire_frame_put(&c->out, m, err) < 0)
+		return -1;
+	if (!waiting)
+		write_some(c);
+	if (c->out.len || waiting)
+		poll_for(c);
+	return 0;
+}
+
+static void on_exit_of(void *arg, int status)
+{
+	struct zygote_child *c = arg;
+	struct err err;
+
+	c->exited = true;
+	c->status = status;
+	/* What it said last is still in the socket. */
+	while (c->polling && c->step != CHILD_ENDING && read_some(c) == 1)
+		if (!take_messages(c))
+			break;
+	if (c->step == CHILD_ENDING)
+		return;
+	if (c->step != CHILD_ALIVE) {
+		err_set(&err, ERR_START, "the new process ended with status %d before it was ready",
+			status);
+		child_fail(c, &err);
+		return;
+	}
+	c->step = CHILD_ENDING;
+	finish(c);
+}
+
+static void on_late(uv_timer_t *timer)
+{
+	struct err err;
+
+	err_set(&err, ERR_START, "the new process was not ready within %d s", LIMIT_FORK_MS / 1000);
+	child_fail(timer->data, &err);
+}
+
+/* ---- asking ---- */
+
+struct zygote_child *child_new(struct zygote_node *node, const struct zygote_fork *spec)
+{
+	struct zygote_child *c = mem_new(struct zygote_child);
+
+	c->z = node->z;
+	c->node = node;
+	c->spec = *spec;
+	c->slot = c->stream = c->pidfd = c->node_control = -1;
+	c->in.max = LIMIT_FRAME_BYTES + READ_BYTES + 64;
+	c->out.max = 2 * LIMIT_FRAME_BYTES;
+	c->phase = WIRE_FROM_CHILD_BORN;
+	c->id = ++node->z->next_id;
+	c->expect_pid_ns = node->root->cell->ino[NS_PID];
+	c->expect_net_ns = jail_dead_net(node->z->jail);
+	c->env_path = mem_strdup(spec->env_path);
+	c->asked_us = clock_us();
+	for (size_t i = 0; i < spec->nmounts; i++) {
+		c->spec.mounts[i].from = c->mount_from[i] = mem_strdup(spec->mounts[i].from);
+		c->spec.mounts[i].to = c->mount_to[i] = mem_strdup(spec->mounts[i].to);
+	}
+	for (int i = 0; i < 3; i++)
+		c->spec.stdio[i] = spec->stdio[i] < 0 ? -1
+						      : fcntl(spec->stdio[i], F_DUPFD_CLOEXEC, 3);
+	must(uv_timer_init(c->z->loop, &c->timer) == 0);
+	c->timer.data = c;
+	c->open_handles = 1;
+	must(uv_timer_start(&c->timer, on_late, LIMIT_FORK_MS, 0) == 0);
+	c->next = node->waiting;
+	node->waiting = c;
+	node->forking++;
+	node->refs++;
+	return c;
+}
+
+static void name_fd(struct wire_msg *m, struct buf *names, const char *name, int fd)
+{
+	wire_list_add(names, name);
+	wire_put_fd(m, fd);
+}
+
+static int put_dup(struct wire_msg *m, struct buf *names, const char *name, int fd, struct err *err)
+{
+	int copy = fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	if (copy < 0)
+		return err_sys(err, errno, "duplicating a descriptor");
+	name_fd(m, names, name, copy);
+	return 0;
+}
+
+static int put_mount(struct wire_msg *m, struct buf *names, struct zygote_mount *mount,
+		     struct err *err)
+{
+	char name[4200];
+	int tree = fd_steal(&mount->tree);
+
+	if (tree < 0 && jail_detach(mount->from, mount->writable, &tree, err) < 0)
+		return -1;
+	snprintf(name, sizeof(name), "%s:%s", mount->writable ? "mountrw" : "mount", mount->to);
+	name_fd(m, names, name, tree);
+	return 0;
+}
+
+static int put_descriptors(struct zygote_child *c, struct wire_msg *m, int stream, struct err *err)
+{
+	static const char *const std[] = { "stdin", "stdout", "stderr" };
+	auto_buf struct buf names = { 0 };
+	struct zygote_mount env = { -1, c->env_path, JAIL_ENV, false };
+	char name[16];
+
+	name_fd(m, &names, "stream", stream);
+	for (int i = 0; i < NS_COUNT; i++) {
+		snprintf(name, sizeof(name), "ns-%s", enter_ns_name((enum enter_ns)i));
+		if (c->cell->ns[i] >= 0 && put_dup(m, &names, name, c->cell->ns[i], err) < 0)
+			return -1;
+	}
+	if (c->is_node) {
+		if (put_dup(m, &names, "control", c->node_control, err) < 0)
+			return -1;
+	} else {
+		for (int i = 0; i < 3; i++)
+			if (put_dup(m, &names, std[i], c->spec.stdio[i], err) < 0)
+				return -1;
+	}
+	if (c->env_path && put_mount(m, &names, &env, err) < 0)
+		return -1;
+	for (size_t i = 0; i < c->spec.nmounts; i++)
+		if (put_mount(m, &names, &c->spec.mounts[i], err) < 0)
+			return -1;
+	wire_put(m, WIRE_T_FDS, names.data, names.len);
+	return 0;
+}
+
+static void put_limits(struct zygote_child *c, struct wire_msg *m)
+{
+	const struct zygote_limits *l = &c->spec.limits;
+
+	/* Without cgroups, rlimits: of address space and of processes per id. */
+	if (c->slot < 0) {
+		wire_put_u64(m, WIRE_T_MEMORY, l->memory_bytes ? l->memory_bytes + 4 * GIB : 0);
+		wire_put_u64(m, WIRE_T_PIDS, l->pids);
+	}
+	wire_put_u64(m, WIRE_T_TMP_BYTES, l->tmp_bytes);
+	wire_put_u64(m, WIRE_T_STATUS, l->open_files);
+}
+
+void child_start(struct zygote_child *c)
+{
+	struct slot_limits limits = { c->spec.limits.memory_bytes, c->spec.limits.pids,
+				      c->spec.limits.cpu_milli };
+	const struct buf *filter = jail_filter(c->z->jail, SECCOMP_CODE);
+	auto_msg struct wire_msg m;
+	struct err err;
+	int pair[2];
+
+	wire_init(&m, WIRE_FORK, c->id);
+	c->step = CHILD_FORKING;
+	if (!c->is_node)
+		c->slot = jail_slot_take(c->z->jail, &limits);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+		err_sys(&err, errno, "socketpair");
+		child_fail(c, &err);
+		return;
+	}
+	c->stream = pair[0];
+	wire_put_str(&m, WIRE_T_ROLE, c->is_node ? "node" : role_names[c->spec.role]);
+	wire_put_u64(&m, WIRE_T_UID, c->cell->uid);
+	wire_put_u64(&m, WIRE_T_GID, c->cell->gid);
+	if (!c->is_node)
+		wire_put(&m, WIRE_T_BODY, filter->data, filter->len);
+	put_limits(c, &m);
+	if (put_descriptors(c, &m, pair[1], &err) < 0 || fd_nonblock(c->stream, &err) < 0 ||
+	    wire_send(c->node->control, &m, &err) < 0) {
+		child_fail(c, &err);
+		return;
+	}
+	fd_close(&c->node_control);
+	must(uv_poll_init(c->z->loop, &c->poll, c->stream) == 0);
+	c->poll.data = c;
+	c->polling = true;
+	c->open_handles++;
+	poll_for(c);
+}
+
+static void on_cell(void *arg, struct cell *cell, const struct err *err)
+{
+	struct zygote_child *c = arg;
+
+	c->open_handles--;
+	if (c->step == CHILD_ENDING) { /* its deadline passed */
+		jail_free_cell(cell);
+		free_child(c);
+		return;
+	}
+	if (err) {
+		child_fail(c, err);
+		return;
+	}
+	c->cell = cell;
+	child_start(c);
+}
+
+void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
+		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg)
+{
+	struct zygote_child *c = child_new(node, spec);
+	int kind = pool_kind(spec);
+
+	(void)z;
+	c->events = events;
+	c->ctx = ctx;
+	c->born = born;
+	c->born_arg = arg;
+	c->open_handles++; /* until on_cell */
+	pool_get(node, kind, on_cell, c);
+	pool_refill(node, kind);
+}
+
+void child_becomes_node(struct zygote_child *c, int *out_pidfd, pid_t *out_pid,
+			struct cell **out_cell)
+{
+	*out_pidfd = fd_steal(&c->pidfd);
+	*out_pid = c->pid;
+	*out_cell = steal(c->cell);
+	jail_unwatch(c->z->jail, c->pid);
+	c->step = CHILD_ENDING;
+	dispose(c);
+}
+
+/* ---- small things ---- */
+
+void zygote_child_phase(struct zygote_child *c, enum wire_phase phase)
+{
+	c->phase = phase;
+}
+
+void zygote_child_signal(struct zygote_child *c, int signo)
+{
+	/* It made a session of its own: its group is its own. Not reaped yet, so the pid is its. */
+	if (!c->exited && c->pid > 0)
+		kill(-c->pid, signo);
+}
+
+void zygote_child_kill(struct zygote_child *c)
+{
+	if (c->pidfd >= 0 && !c->exited)
+		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+	if (c->cell && c->cell->init >= 0)
+		syscall(SYS_pidfd_send_signal, c->cell->init, SIGKILL, NULL, 0);
+}
+
+int zygote_child_pid(const struct zygote_child *c)
+{
+	return c->pid;
+}
+
+int zygote_child_take_stream(struct zygote_child *c)
+{
+	int fd = fcntl(c->stream, F_DUPFD_CLOEXEC, 3);
+
+	stop_stream(c);
+	return fd;
+}

@@ -1,0 +1,619 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Nodes: made (a root is started, a node is born from another), listened to, measured, dropped.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "zygote/zygote_priv.h"
+
+/* A root or node being made: from the asking to ASLEEP. */
+struct growing {
+	struct zygotes *z;
+	struct zygote_node *node, *parent;
+	struct zygote_child *child; /* node: the process, until it sleeps */
+	zygote_node_fn done;
+	void *arg;
+	char *python, *env_path;
+	char **modules;
+	struct zygote_profile profile;
+	bool has_profile, over;
+	uv_timer_t timer;
+	int holds; /* its timer, and an answer of the maker's that is still to come */
+};
+
+void node_unref(struct zygote_node *node)
+{
+	if (--node->refs)
+		return;
+	/* A root's cell is the pid namespace of its whole tree: it ends with the last of them (S5).
+	 */
+	jail_free_cell(node->cell);
+	if (node->root != node)
+		node_unref(node->root);
+	id_block_done(&node->ids);
+	fd_close(&node->pidfd);
+	free(node->prefix);
+	free(node);
+}
+
+struct zygote_node *node_new(struct zygotes *z, struct zygote_node *parent)
+{
+	struct zygote_node *node = mem_new(struct zygote_node);
+
+	node->z = z;
+	node->parent = parent;
+	node->root = parent ? parent->root : node;
+	node->depth = parent ? parent->depth + 1 : 0;
+	node->control = node->pidfd = -1;
+	node->refs = 1;
+	if (parent)
+		node->root->refs++;
+	node->next = z->nodes;
+	z->nodes = node;
+	return node;
+}
+
+/* ---- its end ---- */
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+	node_unref(handle->data);
+}
+
+static void forget(struct zygote_node *node)
+{
+	for (struct zygote_node **n = &node->z->nodes; *n; n = &(*n)->next)
+		if (*n == node) {
+			*n = node->next;
+			break;
+		}
+}
+
+static void give_block(struct zygote_node *node)
+{
+	if (!node->first_in_parent)
+		return;
+	if (node->parent)
+		id_give_block(&node->parent->ids, node->first_in_parent);
+	else
+		jail_give_ids(node->z->jail, node->first_in_parent);
+}
+
+static void kill_below(struct zygote_node *node)
+{
+	for (struct zygote_node *n = node->z->nodes; n; n = n->next)
+		if (n->parent == node && n->pidfd >= 0)
+			syscall(SYS_pidfd_send_signal, n->pidfd, SIGKILL, NULL, 0);
+}
+
+void node_dead(struct zygote_node *node, const struct err *why)
+{
+	if (node->gone)
+		return;
+	node->gone = true;
+	node->asleep = false;
+	while (node->waiting)
+		child_fail(node->waiting, why);
+	pool_empty(node);
+	/* What grew below it shared its memory and its ids: it goes too, and instances stay (S5).
+	 */
+	kill_below(node);
+	if (node->z->on_gone && node->data)
+		node->z->on_gone(node->z->on_gone_ctx, node);
+	node->data = NULL;
+	if (node->control >= 0)
+		uv_close((uv_handle_t *)&node->poll, on_poll_closed);
+	fd_close(&node->control);
+	if (node->root != node)
+		jail_free_cell(steal(node->cell));
+	give_block(node);
+	forget(node);
+	for (struct zygote_node *n = node->z->nodes; n; n = n->next)
+		if (n->parent == node)
+			n->parent = NULL;
+	if (node->parent)
+		node->parent->children--;
+	node_unref(node);
+}
+
+static void on_node_exit(void *arg, int status)
+{
+	struct zygote_node *node = arg;
+	struct err err;
+
+	if (!node->gone && !node->z->closing && node->asleep)
+		log_warn("zygote", "a node (pid %d) ended with status %d", node->pid, status);
+	err_set(&err, ERR_START, "the interpreter to fork from ended (status %d)", status);
+	node->pid = 0;
+	node_dead(node, &err);
+}
+
+/* ---- its control socket ---- */
+
+static struct zygote_child *waiting(struct zygote_node *node, uint32_t id)
+{
+	for (struct zygote_child *c = node->waiting; c; c = c->next)
+		if (c->id == id && c->step == CHILD_FORKING && !c->forked)
+			return c;
+	return NULL;
+}
+
+static void distrust(struct zygote_node *node, const char *what)
+{
+	log_warn("zygote", "node (pid %d) sent %s: killed", node->pid, what);
+	if (node->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, node->pidfd, SIGKILL, NULL, 0);
+}
+
+static void on_control_message(struct zygote_node *node, struct wire_msg *m)
+{
+	struct zygote_child *c = waiting(node, m->id);
+	enum wire_phase phase = node->asleep
+					? (c ? WIRE_FROM_ZYGOTE_FORKING : WIRE_FROM_ZYGOTE_ASLEEP)
+					: node->phase;
+	struct err err = ERR_INIT;
+
+	if (!wire_may(phase, m->type)) {
+		distrust(node, wire_type_name(m->type));
+		return;
+	}
+	if (m->type == WIRE_ASLEEP) {
+		node->phase = WIRE_FROM_ZYGOTE_ASLEEP;
+		node->asleep = true;
+		return;
+	}
+	if (m->type == WIRE_FORKED) {
+		child_on_forked(c, m);
+		return;
+	}
+	if (wire_get_err(m, &err) == 0)
+		err_set(&err, ERR_START, "it gave no reason");
+	err_wrap(&err, "forking");
+	child_fail(c, &err);
+}
+
+static void on_control(uv_poll_t *poll, int status, int events)
+{
+	struct zygote_node *node = poll->data;
+
+	(void)events;
+	(void)status;
+	while (!node->gone) {
+		auto_msg struct wire_msg m;
+		struct err err = ERR_INIT;
+		int rc = wire_recv(node->control, &m, &err);
+
+		if (rc < 0 && err.sys == EAGAIN)
+			return;
+		if (rc <= 0) {
+			uv_poll_stop(&node->poll);
+			if (rc < 0)
+				distrust(node, err.text);
+			return; /* its end is told by its exit */
+		}
+		on_control_message(node, &m);
+	}
+}
+
+static void listen_to(struct zygote_node *node)
+{
+	must(uv_poll_init(node->z->loop, &node->poll, node->control) == 0);
+	node->poll.data = node;
+	node->refs++;
+	must(uv_poll_start(&node->poll, UV_READABLE, on_control) == 0);
+}
+
+void node_alive(struct zygote_node *node, int pidfd, pid_t pid)
+{
+	node->pidfd = pidfd;
+	node->pid = pid;
+	jail_watch(node->z->jail, pid, on_node_exit, node);
+}
+
+/* ---- growing ---- */
+
+static void free_growing(struct growing *g)
+{
+	for (char **m = g->modules; m && *m; m++)
+		free(*m);
+	free(g->modules);
+	free(g->python);
+	free(g->env_path);
+	zygote_profile_done(&g->profile);
+	free(g);
+}
+
+static void let_go(struct growing *g)
+{
+	if (--g->holds == 0)
+		free_growing(g);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	let_go(handle->data);
+}
+
+static void settle(struct growing *g, const struct err *err)
+{
+	struct zygote_node *node = g->node;
+
+	if (g->over)
+		return;
+	g->over = true;
+	if (g->parent) {
+		g->parent->growing--;
+		node_unref(g->parent);
+	}
+	g->done(g->arg, err ? NULL : node, g->has_profile ? &g->profile : NULL, err);
+	if (err) {
+		if (node->pidfd >= 0) {
+			jail_unwatch(node->z->jail, node->pid);
+			syscall(SYS_pidfd_send_signal, node->pidfd, SIGKILL, NULL, 0);
+		}
+		node_dead(node, err);
+	}
+	uv_close((uv_handle_t *)&g->timer, on_timer_closed);
+}
+
+static void on_slow(uv_timer_t *timer)
+{
+	struct growing *g = timer->data;
+	struct err err;
+
+	err_set(&err, ERR_TIMEOUT, "importing took more than %d s", LIMIT_GROW_MS / 1000);
+	if (g->child)
+		zygote_child_kill(g->child);
+	else
+		settle(g, &err);
+}
+
+static struct growing *growing_new(struct zygotes *z, struct zygote_node *parent,
+				   const char *env_path, zygote_node_fn done, void *arg)
+{
+	struct growing *g = mem_new(struct growing);
+
+	g->z = z;
+	g->parent = parent;
+	g->node = node_new(z, parent);
+	g->done = done;
+	g->arg = arg;
+	g->env_path = mem_strdup(env_path);
+	must(uv_timer_init(z->loop, &g->timer) == 0);
+	g->timer.data = g;
+	g->holds = 1;
+	must(uv_timer_start(&g->timer, on_slow, LIMIT_GROW_MS, 0) == 0);
+	return g;
+}
+
+/* Own id first; where there is but one id, that is the one. */
+static size_t put_extents(struct maker_extent out[MAKER_EXTENTS], uint32_t first, uint32_t size,
+			  uint32_t own, bool one_id)
+{
+	out[0] = (struct maker_extent){ 0, first, size };
+	if (one_id)
+		return 1;
+	out[1] = (struct maker_extent){ OWN_INSIDE, own, 1 };
+	return 2;
+}
+
+/* -- a root: a program started in a cell with a pid namespace for its whole tree -- */
+
+static void on_root_spawned(void *arg, int pidfd, pid_t pid, const struct err *err)
+{
+	struct growing *g = arg;
+
+	if (g->over) {
+		fd_close(&pidfd); /* its cell is being destroyed */
+	} else if (err) {
+		settle(g, err);
+	} else {
+		node_alive(g->node, pidfd, pid);
+	}
+	let_go(g);
+}
+
+static void on_root_control(uv_poll_t *poll, int status, int events);
+
+static void spawn_root(struct growing *g, int theirs)
+{
+	static const char *const env[] = { "PATH=/usr/bin:/bin",
+					   "HOME=" JAIL_HOME,
+					   "LANG=C.UTF-8",
+					   "LD_PRELOAD=" JAIL_LIB "/preload.so",
+					   "OPENBLAS_NUM_THREADS=1",
+					   "OMP_NUM_THREADS=1",
+					   "MKL_NUM_THREADS=1",
+					   "BLIS_NUM_THREADS=1",
+					   "NUMEXPR_NUM_THREADS=1",
+					   "BLOSC_NTHREADS=1",
+					   "POLARS_MAX_THREADS=1",
+					   "ORT_DISABLE_TELEMETRY=1",
+					   NULL };
+	const char *argv[] = { g->python, JAIL_LIB "/bootstrap.py", "3", NULL };
+	int fds[] = { -1, g->z->log_pipe[1], g->z->log_pipe[1], theirs };
+	struct spawn_spec spec = { .cell = g->node->cell,
+				   .argv = argv,
+				   .env = env,
+				   .fds = fds,
+				   .nfds = 4,
+				   .zygote = true };
+
+	if (g->env_path) {
+		spec.mounts[0] = (struct jail_mount){ g->env_path, JAIL_ENV, false };
+		spec.nmounts = 1;
+	}
+	g->holds++;
+	jail_spawn(g->z->jail, &spec, on_root_spawned, g);
+}
+
+static void on_root_cell(void *arg, struct cell *cell, const struct err *err)
+{
+	struct growing *g = arg;
+	struct zygote_node *node = g->node;
+	struct err own;
+	int pair[2];
+
+	if (err) {
+		settle(g, err);
+		return;
+	}
+	node->cell = cell;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
+	    fd_nonblock(pair[0], &own) < 0) {
+		err_sys(&own, errno, "socketpair");
+		settle(g, &own);
+		return;
+	}
+	node->control = pair[0];
+	node->phase = WIRE_FROM_ROOT_STARTING;
+	must(uv_poll_init(g->z->loop, &node->poll, node->control) == 0);
+	node->poll.data = g;
+	node->refs++;
+	must(uv_poll_start(&node->poll, UV_READABLE, on_root_control) == 0);
+	spawn_root(g, pair[1]);
+	close(pair[1]);
+}
+
+/* Until a root sleeps its control socket belongs to the growing; then to the node. */
+static void on_root_control(uv_poll_t *poll, int status, int events)
+{
+	struct growing *g = poll->data;
+	struct zygote_node *node = g->node;
+	struct err err;
+
+	poll->data = node;
+	on_control(poll, status, events);
+	if (node->asleep) {
+		must(uv_poll_start(poll, UV_READABLE, on_control) == 0);
+		settle(g, NULL);
+	} else {
+		err_set(&err, ERR_START, "%s could not start as a zygote (see the daemon's log)",
+			g->python);
+		settle(g, &err);
+	}
+}
+
+void zygote_root(struct zygotes *z, const struct zygote_python *python, const char *env_path,
+		 zygote_node_fn done, void *arg)
+{
+	struct growing *g = growing_new(z, NULL, env_path, done, arg);
+	struct cell_spec spec = { .mode = MAKER_NEW_PID, .prefix = python->prefix };
+	uint32_t first, size;
+
+	g->python = mem_strdup(python->path);
+	g->node->prefix = mem_strdup(python->prefix);
+	if (jail_take_ids(z->jail, &first, &size))
+		g->node->first_in_parent = first;
+	id_block_init(&g->node->ids, size);
+	g->node->host_base = first;
+	spec.host_id = first;
+	spec.nextents = put_extents(spec.extents, first, size, jail_own_id(z->jail),
+				    jail_mode(z->jail) == JAIL_ONE_ID);
+	jail_make_cell(z->jail, &spec, on_root_cell, g);
+}
+
+/* -- a node: a child that stays -- */
+
+static void on_node_message(void *ctx, struct zygote_child *c, struct wire_msg *m)
+{
+	struct growing *g = ctx;
+	struct zygote_node *node = g->node;
+	struct err err;
+	int pidfd;
+	pid_t pid;
+
+	if (m->type == WIRE_PROFILE) {
+		zygote_profile_done(&g->profile);
+		g->has_profile = zygote_profile_parse(m, &g->profile, &err) == 0;
+		if (!g->has_profile)
+			log_warn("zygote", "%s", err.text);
+		return;
+	}
+	if (m->type == WIRE_FAILED) {
+		if (wire_get_err(m, &err) == 0)
+			err_set(&err, ERR_START, "it gave no reason");
+		log_warn("zygote", "a new node failed: %s", err.text);
+		zygote_child_kill(c);
+		return;
+	}
+	child_becomes_node(c, &pidfd, &pid, &node->cell);
+	g->child = NULL;
+	node->asleep = true;
+	node->phase = WIRE_FROM_ZYGOTE_ASLEEP;
+	listen_to(node);
+	node_alive(node, pidfd, pid);
+	if (!node->gone)
+		settle(g, NULL);
+}
+
+static void on_node_ended(void *ctx, struct zygote_child *c, const struct zygote_end *end)
+{
+	struct growing *g = ctx;
+	struct err err;
+
+	(void)c;
+	g->child = NULL;
+	err_set(&err, ERR_START, "importing ended with status %d", end->status);
+	settle(g, &err);
+}
+
+static void on_node_born(void *arg, struct zygote_child *c, const struct zygote_timing *timing,
+			 const struct err *err)
+{
+	struct growing *g = arg;
+	auto_msg struct wire_msg m;
+	auto_buf struct buf modules = BUF_MAX(LIMIT_PROFILE_BYTES);
+	struct err own;
+
+	(void)timing;
+	wire_init(&m, WIRE_GO, 0);
+	if (err) {
+		settle(g, err);
+		return;
+	}
+	g->child = c;
+	zygote_child_phase(c, WIRE_FROM_NODE_IMPORTING);
+	for (char **name = g->modules; name && *name; name++)
+		wire_list_add(&modules, *name);
+	wire_put(&m, WIRE_T_MODULES, modules.data, modules.len);
+	if (zygote_child_send(c, &m, &own) < 0)
+		zygote_child_kill(c);
+}
+
+static void on_node_cell(void *arg, struct cell *cell, const struct err *err)
+{
+	static const struct zygote_events events = { on_node_message, on_node_ended };
+	struct growing *g = arg;
+	struct zygote_fork spec = { .env_path = g->env_path, .stdio = { -1, -1, -1 } };
+	struct zygote_child *c;
+	struct err own;
+	int pair[2];
+
+	if (err) {
+		settle(g, err);
+		return;
+	}
+	if (g->parent->gone || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
+	    fd_nonblock(pair[0], &own) < 0) {
+		err_set(&own, ERR_START, "the node to grow from is gone");
+		jail_free_cell(cell);
+		settle(g, &own);
+		return;
+	}
+	g->node->control = pair[0];
+	c = child_new(g->parent, &spec);
+	c->is_node = true;
+	c->node_control = pair[1];
+	c->cell = cell;
+	c->events = &events;
+	c->ctx = g;
+	c->born = on_node_born;
+	c->born_arg = g;
+	child_start(c);
+}
+
+void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zygote_grow *grow,
+		 zygote_node_fn done, void *arg)
+{
+	struct growing *g = growing_new(z, parent, grow->env_path, done, arg);
+	struct cell_spec spec = { .mode = MAKER_IN_USER | MAKER_COPY_MNT,
+				  .in_user = parent->cell->ns[NS_USER],
+				  .copy_mnt = parent->root->cell->ns[NS_MNT] };
+	uint32_t first, size;
+	size_t n = 0;
+
+	while (grow->modules && grow->modules[n])
+		n++;
+	g->modules = mem_zero(n + 1, sizeof(char *));
+	for (size_t i = 0; i < n; i++)
+		g->modules[i] = mem_strdup(grow->modules[i]);
+	if (id_take_block(&parent->ids, &first, &size))
+		g->node->first_in_parent = first;
+	id_block_init(&g->node->ids, size);
+	g->node->host_base = parent->host_base + first;
+	spec.host_id = g->node->host_base;
+	spec.nextents = put_extents(spec.extents, first, size, OWN_INSIDE,
+				    jail_mode(z->jail) == JAIL_ONE_ID);
+	parent->growing++;
+	parent->children++;
+	parent->refs++;
+	jail_make_cell(z->jail, &spec, on_node_cell, g);
+}
+
+/* ---- as data ---- */
+
+static void measure(struct zygote_node *node)
+{
+	auto_buf struct buf text = BUF_MAX(64 * KIB);
+	char path[64];
+	uint64_t now = clock_us(), clean = 0, dirty = 0;
+	const char *p;
+
+	if (!node->pid || (node->measured_us && now - node->measured_us < 1000000))
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", node->pid);
+	if (buf_read_file(&text, AT_FDCWD, path, NULL) < 0)
+		return;
+	if ((p = strstr(text.data, "Private_Clean:")))
+		clean = strtoull(p + 14, NULL, 10) * KIB;
+	if ((p = strstr(text.data, "Private_Dirty:")))
+		dirty = strtoull(p + 14, NULL, 10) * KIB;
+	if ((p = strstr(text.data, "Rss:")))
+		node->rss_bytes = strtoull(p + 4, NULL, 10) * KIB;
+	node->unique_bytes = clean + dirty;
+	node->measured_us = now;
+}
+
+void zygote_node_info(struct zygote_node *node, struct zygote_node_info *out)
+{
+	measure(node);
+	*out = (struct zygote_node_info){
+		.pid = node->pid,
+		.depth = node->depth,
+		.parent = node->parent,
+		.unique_bytes = node->unique_bytes,
+		.rss_bytes = node->rss_bytes,
+		.busy = node->forking + node->growing,
+		.children = node->children,
+		.forks = node->forks,
+		.asleep = node->asleep,
+		.gone = node->gone,
+	};
+}
+
+void zygote_node_set_data(struct zygote_node *node, void *data)
+{
+	node->data = data;
+}
+
+void *zygote_node_data(const struct zygote_node *node)
+{
+	return node->data;
+}
+
+int zygote_drop(struct zygote_node *node, struct err *err)
+{
+	struct err why;
+
+	if (!node->asleep || node->gone || node->forking || node->growing || node->children)
+		return err_set(err, ERR_BUSY, "the node is in use");
+	err_set(&why, ERR_START, "the node was dropped");
+	syscall(SYS_pidfd_send_signal, node->pidfd, SIGKILL, NULL, 0);
+	jail_unwatch(node->z->jail, node->pid);
+	node_dead(node, &why);
+	return 0;
+}

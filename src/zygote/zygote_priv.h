@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon. Private to the room.
+ */
+#pragma once
+
+#include "jail/cell.h"
+#include "jail/ids.h"
+#include "zygote/zygote.h"
+
+#define CELL_KINDS 4 /* network x own id */
+/* In every node's user namespace the id that scripts of `run` carry has this number. */
+#define OWN_INSIDE 0x40000000U
+
+struct zygote_node {
+	struct zygotes *z;
+	struct zygote_node *next, *parent, *root;
+	int depth;
+	struct cell *cell;
+	struct id_block ids;
+	uint32_t first_in_parent; /* of its block; 0: it has none of its own */
+	uint32_t host_base;	  /* its id 0 in the daemon's user namespace */
+	char *prefix;
+	int control; /* our end */
+	uv_poll_t poll;
+	int pidfd;
+	pid_t pid;
+	enum wire_phase phase;
+	uint32_t forking, growing, children;
+	uint64_t forks;
+	bool asleep, gone;
+	void *data;
+	uint64_t unique_bytes, rss_bytes, measured_us;
+	struct cell *pool[CELL_KINDS][LIMIT_CELL_POOL];
+	int pooled[CELL_KINDS], making[CELL_KINDS], wanted[CELL_KINDS];
+	struct zygote_child *waiting; /* forks under way */
+	int refs; /* itself while it lives, its poll handle, each cell made in it */
+};
+
+enum child_step { CHILD_WANTS_CELL, CHILD_FORKING, CHILD_ALIVE, CHILD_ENDING };
+
+struct zygote_child {
+	struct zygotes *z;
+	struct zygote_node *node; /* NULL after birth: it no longer needs it */
+	struct zygote_child *next;
+	enum child_step step;
+	uint32_t id;
+	struct zygote_fork spec;
+	char *env_path;
+	char *mount_from[ZYGOTE_MOUNTS], *mount_to[ZYGOTE_MOUNTS];
+	struct cell *cell;
+	int slot;
+	int stream, pidfd, node_control;
+	pid_t pid;
+	uint64_t expect_pid_ns, expect_net_ns;
+	bool forked, ready, attached, told, exited, is_node, polling;
+	int status;
+	enum wire_phase phase;
+	const struct zygote_events *events;
+	void *ctx;
+	zygote_born_fn born;
+	void *born_arg;
+	uint64_t asked_us, forked_us;
+	struct buf in, out;
+	uv_poll_t poll;
+	uv_timer_t timer;
+	int open_handles;
+};
+
+struct zygotes {
+	uv_loop_t *loop;
+	struct jail *jail;
+	struct zygote_node *nodes;
+	void (*on_gone)(void *ctx, struct zygote_node *node);
+	void *on_gone_ctx;
+	uint32_t next_id;
+	int log_pipe[2]; /* zygotes write, we read */
+	uv_poll_t log_poll;
+	struct buf log_text;
+	bool closing;
+};
+
+/* node.c */
+struct zygote_node *node_new(struct zygotes *z, struct zygote_node *parent);
+void node_unref(struct zygote_node *node);
+/* The process is known: watch it, and listen on its control socket. */
+void node_alive(struct zygote_node *node, int pidfd, pid_t pid);
+/* It ended, or never came to be: whatever waits for it fails, what it holds is freed. */
+void node_dead(struct zygote_node *node, const struct err *why);
+
+/* pool.c: cells made ahead */
+int pool_kind(const struct zygote_fork *spec);
+void pool_get(struct zygote_node *node, int kind, cell_fn done, void *arg);
+void pool_refill(struct zygote_node *node, int kind);
+void pool_empty(struct zygote_node *node);
+
+/* child.c */
+struct zygote_child *child_new(struct zygote_node *node, const struct zygote_fork *spec);
+void child_start(struct zygote_child *c); /* with its cell: send FORK */
+void child_on_forked(struct zygote_child *c, struct wire_msg *m);
+void child_fail(struct zygote_child *c, const struct err *err);
+/* Give up everything but the process: it lives on as a node. */
+void child_becomes_node(struct zygote_child *c, int *out_pidfd, pid_t *out_pid,
+			struct cell **out_cell);
+
+/* check.c: what the daemon takes from /proc before it believes (DESIGN 3.1 step 5) */
+struct check_expected {
+	pid_t pid;
+	uint32_t host_id;
+	uint64_t ns[NS_COUNT]; /* inode; 0: not checked */
+	bool is_node;
+};
+warn_unused int check_child(const struct check_expected *want, struct err *err);
