@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A function's instance: load the handler, answer calls.
+
+Runs in: instances. JSON goes through CPython's C accelerator directly, so that a function that does
+not use the json package does not find it imported.
+"""
+import os
+import sys
+
+import _json
+
+
+class _Decoder:
+    """What _json.make_scanner wants to know of json.JSONDecoder."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    memo = {}
+
+    @staticmethod
+    def parse_constant(name):
+        return {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}[name]
+
+
+_scan = _json.make_scanner(_Decoder)
+_SPACE = " \t\n\r"
+
+
+def json_loads(text):
+    start, end = 0, len(text)
+    while start < end and text[start] in _SPACE:
+        start += 1
+    try:
+        value, stop = _scan(text, start)
+    except StopIteration as e:
+        raise ValueError("not JSON at character %s" % e.value) from None
+    if text[stop:].strip(_SPACE):
+        raise ValueError("not JSON at character %d" % stop)
+    return value
+
+
+def _not_json(o):
+    raise TypeError("Object of type %s is not JSON serializable" % type(o).__name__)
+
+
+_encode = _json.make_encoder({}, _not_json, _json.encode_basestring_ascii, None, ": ", ", ",
+                             False, False, True)
+
+
+def json_dumps(value):
+    return "".join(_encode(value, 0))
+
+
+class Context:
+    """What a handler may ask about its call; names as AWS Lambda has them."""
+
+    def __init__(self, state, name, request_id, deadline_ms, memory):
+        self._clock = state.c.clock_us
+        self._deadline_ms = deadline_ms
+        self.function_name = name
+        self.aws_request_id = self.request_id = request_id
+        self.memory_limit_in_mb = memory // (1 << 20)
+
+    def get_remaining_time_in_millis(self):
+        return max(0, self._deadline_ms - self._clock() // 1000)
+
+
+def find_entry(candidates):
+    """The first candidate whose file is there: "file.py:attr" or "module.attr"."""
+    for entry in candidates:
+        if ":" in entry:
+            path, attr = entry.rsplit(":", 1)
+        else:
+            module, _, attr = entry.rpartition(".")
+            path = module.replace(".", "/") + ".py"
+            if not os.path.exists("/app/" + path):
+                path = module.replace(".", "/") + "/__init__.py"
+        if os.path.exists("/app/" + path):
+            module = path[:-3].replace("/", ".")
+            return module[:-9] if module.endswith(".__init__") else module, attr
+    raise LookupError("no handler: none of %s is there" % ", ".join(candidates))
+
+
+def takes_context(handler):
+    """handler(event) or handler(event, context)? Without the inspect module, which is slow."""
+    code = getattr(handler, "__code__", None)
+    if code is None:
+        return True
+    count = code.co_argcount - (1 if hasattr(handler, "__self__") else 0)
+    return count != 1 or bool(code.co_flags & 4)
+
+
+def format_error(e, skip="<pipsqueak>"):
+    """The traceback without our own frames."""
+    import traceback
+
+    tb = e.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename == skip:
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(e), e, tb))
+
+
+def one_line(e):
+    text = str(e).split("\n")[0][:300]
+    return "%s: %s" % (type(e).__name__, text) if text else type(e).__name__
+
+
+def number(fields, tag):
+    return int.from_bytes(fields.get(tag, b""), "little")
+
+
+def load(candidates):
+    module, attr = find_entry(candidates)
+    __import__(module)
+    handler = getattr(sys.modules[module], attr, None)
+    if not callable(handler):
+        raise LookupError("%s has no function called %s" % (module, attr))
+    return handler
+
+
+class Instance:
+    def __init__(self, state, stream, name):
+        self.state, self.stream, self.name = state, stream, name
+        self.handler = None
+        self.load_error = None
+        self.import_us = 0
+
+    def load(self, candidates):
+        clock = self.state.c.clock_us
+        began = clock()
+        try:
+            self.handler = load(candidates)
+            self.with_context = takes_context(self.handler)
+        except BaseException as e:
+            self.load_error = ("start", e)
+        self.import_us = clock() - began
+
+    def call(self, fields):
+        c = self.state.c
+        event = fields.get(c.T_BODY, b"")
+        if fields.get(c.T_KIND) != b"bytes":
+            event = json_loads(event.decode("utf-8")) if event.strip() else None
+        args = (event,)
+        if self.with_context:
+            request_id = fields.get(c.T_NAME, b"").decode()
+            args += (Context(self.state, self.name, request_id, number(fields, c.T_DEADLINE_MS),
+                             number(fields, c.T_MEMORY)),)
+        result = self.handler(*args)
+        if hasattr(result, "__await__"):
+            import asyncio
+
+            result = asyncio.run(_await(result))
+        if isinstance(result, (bytes, bytearray, memoryview)):
+            return bytes(result), "bytes"
+        return json_dumps(result).encode(), "json"
+
+    def answer(self, number_, fields):
+        c = self.state.c
+        began = c.clock_us()
+        reply = {}
+        try:
+            if self.load_error is not None:
+                raise self.load_error[1]
+            body, kind = self.call(fields)
+            reply = {c.T_STATUS: 0, c.T_BODY: body, c.T_KIND: kind}
+        except BaseException as e:
+            kind = "start" if self.load_error is not None else "handler"
+            reply = {c.T_ERR_KIND: kind, c.T_ERR_TEXT: one_line(e), c.T_BODY: format_error(e)}
+        reply[c.T_TIMING] = ["import=%d" % self.import_us, "handler=%d" % (c.clock_us() - began)]
+        flush()
+        try:
+            c.send(self.stream, c.REPLY, number_, reply)
+        except OSError as e:
+            reply = {c.T_ERR_KIND: "limit", c.T_ERR_TEXT: "the answer is too large: %s" % e}
+            c.send(self.stream, c.REPLY, number_, reply)
+        self.import_us = 0
+
+
+async def _await(result):
+    return await result
+
+
+def flush():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
+
+
+def serve(state, stream, fields, words, clean_environment):
+    c = state.c
+    clean_environment(["PATH=/pipsqueak/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME=/home/user",
+                       "LANG=C.UTF-8"] + words(fields, c.T_ENV))
+    sys.path.insert(0, "/app")
+    sys.argv = [""]
+    try:
+        os.chdir("/app")
+    except OSError:
+        pass
+    recorder = state.part("record")["Recorder"](state)
+    recorder.start()
+    instance = Instance(state, stream, fields.get(c.T_NAME, b"").decode())
+    instance.load(words(fields, c.T_ENTRY))
+    recording = True
+    while True:
+        try:
+            kind, number_, call = c.recv(stream)
+        except EOFError:
+            c.exit(0)
+        if kind != c.CALL:
+            c.exit(125)
+        instance.answer(number_, call)
+        if recording:
+            recorder.stop()
+            recording = False
+            c.send(stream, c.PROFILE, 0, recorder.fields())
