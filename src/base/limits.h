@@ -15,13 +15,15 @@
 #define LIMIT_LOG_LINE_BYTES (2 * KIB)
 
 /* wire */
-#define LIMIT_PACKET_BYTES (128 * KIB) /* one SOCK_SEQPACKET message; below net.core.wmem_default \
-					*/
+#define LIMIT_PACKET_BYTES                                                     \
+	(128 * KIB) /* one SOCK_SEQPACKET message; below net.core.wmem_default \
+		     */
 #define LIMIT_PACKET_FDS 24
 #define LIMIT_FRAME_BYTES (16 * MIB) /* one message on an instance's stream */
 
 /* index */
 #define LIMIT_INDEX_PAGE_BYTES (64 * MIB)
+#define LIMIT_PAGE_FRESH_S 600 /* then the index is asked whether its page changed */
 #define LIMIT_METADATA_BYTES (4 * MIB)
 #define LIMIT_WHEEL_BYTES (4 * GIB)
 #define LIMIT_REDIRECTS 10
