@@ -32,9 +32,14 @@ def pip_options():
     if not wheels:
         fail("pip's wheel is not there; install the package python3-pip-whl")
     sys.path.insert(0, wheels[-1])
-    from pip._internal.commands import create_command
+    # not create_command("install"), which imports all of pip: three times as slow
+    from pip._internal.cli import cmdoptions
+    from pip._internal.cli.parser import ConfigOptionParser
 
-    options, _ = create_command("install").parser.parse_args([])
+    parser = ConfigOptionParser(name="install", prog="pip install", usage="", isolated=False)
+    for group in (cmdoptions.general_group, cmdoptions.index_group):
+        parser.add_option_group(cmdoptions.make_option_group(group, parser))
+    options, _ = parser.parse_args([])
     return options
 
 

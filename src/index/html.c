@@ -23,32 +23,16 @@ static void skip_space(struct cursor *c)
 		c->at++;
 }
 
-/* The next attribute of a tag; false at its end, with the cursor behind '>'. */
-static bool next_attribute(struct cursor *c, struct attribute *out)
+static bool ends_name(char c)
+{
+	return isspace((unsigned char)c) || c == '=' || c == '>';
+}
+
+/* The cursor is behind '='. */
+static void read_value(struct cursor *c, struct attribute *out)
 {
 	char quote;
 
-	while (c->at < c->end && (isspace((unsigned char)*c->at) || *c->at == '/'))
-		c->at++;
-	if (c->at >= c->end)
-		return false;
-	if (*c->at == '>') {
-		c->at++;
-		return false;
-	}
-	out->name = c->at;
-	out->value = NULL;
-	out->value_len = 0;
-	while (c->at < c->end && !isspace((unsigned char)*c->at) && *c->at != '=' && *c->at != '>')
-		c->at++;
-	out->name_len = (size_t)(c->at - out->name);
-	skip_space(c);
-	if (c->at >= c->end || *c->at != '=') {
-		if (!out->name_len)
-			c->at++;
-		return true;
-	}
-	c->at++;
 	skip_space(c);
 	quote = c->at < c->end && (*c->at == '"' || *c->at == '\'') ? *c->at++ : 0;
 	out->value = c->at;
@@ -58,6 +42,28 @@ static bool next_attribute(struct cursor *c, struct attribute *out)
 	out->value_len = (size_t)(c->at - out->value);
 	if (quote && c->at < c->end)
 		c->at++;
+}
+
+/* The next attribute of a tag; false at its end, with the cursor behind '>'. */
+static bool next_attribute(struct cursor *c, struct attribute *out)
+{
+	while (c->at < c->end && (isspace((unsigned char)*c->at) || *c->at == '/'))
+		c->at++;
+	if (c->at >= c->end)
+		return false;
+	if (*c->at == '>') {
+		c->at++;
+		return false;
+	}
+	*out = (struct attribute){ .name = c->at };
+	while (c->at < c->end && !ends_name(*c->at))
+		c->at++;
+	out->name_len = (size_t)(c->at - out->name);
+	skip_space(c);
+	if (c->at < c->end && *c->at == '=') {
+		c->at++;
+		read_value(c, out);
+	}
 	return true;
 }
 

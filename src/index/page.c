@@ -148,34 +148,44 @@ static void work_stale(uv_work_t *work)
 	p->rc = filter(p);
 }
 
-static void on_page(void *arg, struct fetch_reply *reply, const struct err *err)
+/* Neither a page nor "unchanged" nor "no such dist". */
+static void page_failed(struct page *p, long status, const struct err *err)
 {
-	struct page *p = arg;
-
-	if (!err && reply->status == 200) {
-		p->reply = *reply;
-		memset(reply, 0, sizeof(*reply));
-		run(p, work_parse, on_filtered);
-	} else if (!err && reply->status == 304 && p->age_s >= 0) {
-		run(p, work_unchanged, on_filtered);
-	} else if (!err && (reply->status == 404 || reply->status == 410)) {
-		page_end(p, NULL, NULL);
-	} else if (err && p->age_s >= 0 && err->kind != ERR_LIMIT && !p->index->closing) {
+	if (err && p->age_s >= 0 && err->kind != ERR_LIMIT && !p->index->closing) {
 		p->note = mem_printf("the index is not reachable; using its page of %s from %.0f "
 				     "minutes ago",
 				     p->name, p->age_s / 60);
 		run(p, work_stale, on_filtered);
+		return;
+	}
+	if (err)
+		p->err = *err;
+	else if (status == 401 || status == 403)
+		err_set(&p->err, ERR_DENIED,
+			"%s answered %ld; check the credentials in pip's configuration", p->url,
+			status);
+	else
+		err_set(&p->err, ERR_UPSTREAM, "%s answered %ld; check the index URL", p->url,
+			status);
+	page_end(p, NULL, &p->err);
+}
+
+static void on_page(void *arg, struct fetch_reply *reply, const struct err *err)
+{
+	struct page *p = arg;
+
+	if (err) {
+		page_failed(p, 0, err);
+	} else if (reply->status == 200) {
+		p->reply = *reply;
+		memset(reply, 0, sizeof(*reply));
+		run(p, work_parse, on_filtered);
+	} else if (reply->status == 304 && p->age_s >= 0) {
+		run(p, work_unchanged, on_filtered);
+	} else if (reply->status == 404 || reply->status == 410) {
+		page_end(p, NULL, NULL);
 	} else {
-		if (err)
-			p->err = *err;
-		else if (reply->status == 401 || reply->status == 403)
-			err_set(&p->err, ERR_DENIED,
-				"%s answered %ld; check the credentials in pip's configuration",
-				p->url, reply->status);
-		else
-			err_set(&p->err, ERR_UPSTREAM, "%s answered %ld; check the index URL",
-				p->url, reply->status);
-		page_end(p, NULL, &p->err);
+		page_failed(p, reply->status, NULL);
 	}
 }
 

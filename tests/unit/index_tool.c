@@ -31,6 +31,7 @@ struct tool {
 	const char *python_path; /* for the resolver: where resolver.py and the stand-in are */
 	struct lock *lock;
 	bool fetch, done;
+	uint64_t up_us; /* when the resolver was up */
 	size_t wheels_left;
 	int status;
 };
@@ -73,6 +74,7 @@ static void start_resolver(void *ctx, index_resolver_ready_fn ready, void *arg)
 	/* as a forked resolver, it is up when it is handed over */
 	if (read(pair[0], &ok, 1) != 1)
 		fprintf(stderr, "the resolver did not start\n");
+	t->up_us = clock_us();
 	ready(arg, pair[0], NULL);
 }
 
@@ -121,9 +123,41 @@ static void run_once(struct tool *t)
 	index_resolve(t->index, &t->request, say, on_lock, t);
 	while (!t->done && uv_run(&t->loop, UV_RUN_ONCE))
 		continue;
-	fprintf(stderr, "took %.1f ms\n", (double)(clock_us() - began) / 1e3);
+	fprintf(stderr, "took %.1f ms and %.1f ms to start the resolver\n",
+		(double)(clock_us() - (t->up_us ? t->up_us : began)) / 1e3,
+		t->up_us ? (double)(t->up_us - began) / 1e3 : 0.0);
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		continue;
+}
+
+struct option {
+	const char *name;
+	const char **to;
+	bool file; /* the value is in the file */
+};
+
+/* Everything that is not an option is a requirement. Returns how often to resolve. */
+static int read_args(struct tool *t, char **argv, const struct option *options, const char **with)
+{
+	int repeat = 1;
+
+	for (int i = 1; argv[i]; i++) {
+		const struct option *o = options;
+
+		while (o->name && strcmp(argv[i], o->name) != 0)
+			o++;
+		if (o->name && argv[i + 1]) {
+			i++;
+			*o->to = o->file ? slurp(argv[i]) : argv[i];
+		} else if (strcmp(argv[i], "--fetch") == 0) {
+			t->fetch = true;
+		} else if (strcmp(argv[i], "--repeat") == 0 && argv[i + 1]) {
+			repeat = atoi(argv[++i]);
+		} else {
+			*with++ = argv[i];
+		}
+	}
+	return repeat;
 }
 
 int main(int argc, char **argv)
@@ -131,11 +165,7 @@ int main(int argc, char **argv)
 	struct tool t = { 0 };
 	struct index_config config = { .resolver = { start_resolver, &t } };
 	const char **with = mem_zero((size_t)argc + 1, sizeof(*with));
-	struct {
-		const char *name;
-		const char **to;
-		bool file;
-	} options[] = {
+	struct option options[] = {
 		{ "--cache", &config.cache_dir, false },
 		{ "--info", &t.request.python_info, true },
 		{ "--settings", &t.request.pip_settings, true },
@@ -145,28 +175,12 @@ int main(int argc, char **argv)
 		{ "--pyproject", &t.request.pyproject, true },
 		{ "--pep723", &t.request.pep723, true },
 		{ "--pylock", &t.request.pylock, true },
+		{ NULL, NULL, false },
 	};
+	int repeat = read_args(&t, argv, options, with);
 	struct buf out = { 0 };
 	struct err err;
-	int repeat = 1;
-	size_t n = 0;
 
-	for (int i = 1; i < argc; i++) {
-		size_t o = 0;
-
-		while (o < array_len(options) && strcmp(argv[i], options[o].name) != 0)
-			o++;
-		if (o < array_len(options) && i + 1 < argc) {
-			i++;
-			*options[o].to = options[o].file ? slurp(argv[i]) : argv[i];
-		} else if (strcmp(argv[i], "--fetch") == 0) {
-			t.fetch = true;
-		} else if (strcmp(argv[i], "--repeat") == 0 && i + 1 < argc) {
-			repeat = atoi(argv[++i]);
-		} else {
-			with[n++] = argv[i];
-		}
-	}
 	t.request.with = with;
 	uv_loop_init(&t.loop);
 	if (index_open(&t.loop, &config, &t.index, &err) < 0) {
@@ -180,8 +194,11 @@ int main(int argc, char **argv)
 	lock_free(t.lock);
 	index_close(t.index);
 	uv_run(&t.loop, UV_RUN_DEFAULT);
-	if (uv_loop_close(&t.loop) != 0)
+	if (uv_loop_close(&t.loop) != 0) {
 		fprintf(stderr, "error: handles are left open\n");
+		t.status = 99;
+	}
 	buf_done(&out);
+	free(with);
 	return t.status;
 }
