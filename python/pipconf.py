@@ -8,7 +8,8 @@ pip's own code, out of the wheel of Debian's package python3-pip-whl: no host is
 Keys: index_url (null when switched off), extra_index_urls, find_links (directories are absolute),
 cert, client_cert, timeout (seconds), trusted_hosts, proxy, auth (list of origin, user, password
 from the caller's netrc), files (the configuration files that pip reads, there or not: who caches
-this output looks whether they changed).
+this output looks whether they changed, and at PIP_*, NETRC, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE:
+importing pip takes a second).
 """
 
 import glob
@@ -36,7 +37,7 @@ def pip_options():
     from pip._internal.cli import cmdoptions
     from pip._internal.cli.parser import ConfigOptionParser
 
-    parser = ConfigOptionParser(name="install", prog="pip install", usage="", isolated=False)
+    parser = ConfigOptionParser(name="install", add_help_option=False, isolated=False)
     for group in (cmdoptions.general_group, cmdoptions.index_group):
         parser.add_option_group(cmdoptions.make_option_group(group, parser))
     options, _ = parser.parse_args([])

@@ -43,6 +43,7 @@ struct resolve {
 	struct buf in;
 	struct given *given;
 	struct known *known;
+	char *noted; /* the last note: the same is not said twice in a row */
 	unsigned needs, pages_open;
 };
 
@@ -75,6 +76,7 @@ static void unref(struct resolve *r)
 	free(r->text);
 	free(r->python_tag);
 	free(r->request);
+	free(r->noted);
 	buf_done(&r->in);
 	index_unref(r->index);
 	free(r);
@@ -216,13 +218,22 @@ static void page_need_end(struct page_need *n)
 	unref(r);
 }
 
+static void say_note(struct resolve *r, const char *note)
+{
+	if (r->over || !r->progress || (r->noted && strcmp(r->noted, note) == 0))
+		return;
+	free(r->noted);
+	r->noted = mem_strdup(note);
+	r->progress(r->arg, note);
+}
+
 static void on_page(void *arg, struct buf *filtered, const char *note, const struct err *err)
 {
 	struct page_need *n = arg;
 	struct err local;
 
-	if (note && n->r->progress && !n->r->over)
-		n->r->progress(n->r->arg, note);
+	if (note)
+		say_note(n->r, note);
 	if (err) {
 		fail(n->r, err); /* an index that is down must not change the answer in silence */
 	} else if (filtered) {
