@@ -573,12 +573,16 @@ def resolve(stream: int, request: dict) -> dict:
 
 def main(stream: int):
     """Serve one request on this stream and return."""
-    kind, _, fields = _pipsqueak.recv(stream)
-    if kind != _pipsqueak.GIVE:
-        return
     try:
-        lock = resolve(stream, json.loads(fields[_pipsqueak.T_BODY]))
-        answer = {_pipsqueak.T_BODY: json.dumps(lock)}
-    except Failure as failure:
-        answer = {_pipsqueak.T_ERR_KIND: failure.kind, _pipsqueak.T_ERR_TEXT: failure.text[:1000]}
-    _pipsqueak.send(stream, _pipsqueak.RESULT, 0, answer)
+        kind, _, fields = _pipsqueak.recv(stream)
+        if kind != _pipsqueak.GIVE:
+            return
+        try:
+            lock = resolve(stream, json.loads(fields[_pipsqueak.T_BODY]))
+            answer = {_pipsqueak.T_BODY: json.dumps(lock)}
+        except Failure as failure:
+            text = failure.text[:1000]
+            answer = {_pipsqueak.T_ERR_KIND: failure.kind, _pipsqueak.T_ERR_TEXT: text}
+        _pipsqueak.send(stream, _pipsqueak.RESULT, 0, answer)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # nobody waits for the answer any more

@@ -170,9 +170,7 @@ def read_line(asked: Asked, text: str, python: Python, where: str):
         raise Failure("usage", f"{where}: write 'NAME @ URL' (of a wheel) instead of '{text}'")
     requirement = parse_requirement(text, where)
     if requirement.url and not requirement.url.startswith(("https://", "http://")):
-        raise Failure(
-            "usage", f"{where}: '{text}': only http and https URLs of wheels can be used"
-        )
+        raise Failure("usage", f"{where}: '{text}': only http and https URLs of wheels can be used")
     if not marker_holds(requirement.marker, python, ()):
         return None
     wanted = wanted_of(requirement)

@@ -200,5 +200,8 @@ int main(int argc, char **argv)
 	}
 	buf_done(&out);
 	free(with);
+	for (const struct option *o = options; o->name; o++)
+		if (o->file)
+			free((char *)*o->to);
 	return t.status;
 }
