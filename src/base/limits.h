@@ -23,6 +23,7 @@
 
 /* index */
 #define LIMIT_INDEX_PAGE_BYTES (64 * MIB)
+#define LIMIT_PAGE_FRESH_S 600 /* then the index is asked whether its page changed */
 #define LIMIT_METADATA_BYTES (4 * MIB)
 #define LIMIT_WHEEL_BYTES (4 * GIB)
 #define LIMIT_REDIRECTS 10
