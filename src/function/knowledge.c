@@ -191,7 +191,7 @@ static bool owns(struct functions *f, struct subject *s, const char *format, con
 	for (char *p = inside; *p; p++)
 		if (*p == '.')
 			*p = '/';
-	file = mem_printf(format, s->interp->version, inside, s->interp->cache_tag);
+	file = mem_printf(format, s->interp->version, inside, s->interp->soabi);
 	return store_owner(f->config.store, s->lock, file) >= 0;
 }
 
@@ -202,7 +202,7 @@ static bool provides_module(struct functions *f, struct subject *s, const char *
 		return store_provides_module(f->config.store, s->lock, name);
 #define SITE "lib/python%1$s/site-packages/%2$s"
 	return owns(f, s, SITE ".py", name) || owns(f, s, SITE "/__init__.py", name) ||
-	       owns(f, s, SITE ".%3$s-x86_64-linux-gnu.so", name) ||
+	       owns(f, s, SITE ".%3$s.so", name) ||
 	       owns(f, s, SITE ".abi3.so", name) || owns(f, s, SITE ".so", name);
 #undef SITE
 }
@@ -211,7 +211,7 @@ static bool provided_by_lock(struct subject *s, const char *absent)
 {
 	struct functions *f = s->f;
 
-	if (!s->lock->ndists)
+	if (!s->lock->ndists || !s->interp->version)
 		return false;
 	if (strncmp(absent, "import:", 7) == 0)
 		return provides_module(f, s, absent + 7);

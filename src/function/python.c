@@ -70,21 +70,20 @@ static int take_info(struct interp *p, const char *json, struct err *err)
 	json_error_t je;
 	json_t *root = json_loads(json, 0, &je);
 	const char *tag = json_string_value(json_object_get(root, "cache_tag"));
-	const char *full = json_string_value(json_object_get(root, "python_version"));
-	const char *stdlib = json_string_value(json_object_get(root, "stdlib"));
+	const char *full = json_string_value(json_object_get(root, "version"));
+	const char *base = json_string_value(json_object_get(root, "base_prefix"));
+	const char *soabi = json_string_value(json_object_get(root, "soabi"));
 	auto_free char *version = NULL;
 	int ret = -1;
 
-	if (!full)
-		full = json_string_value(json_object_get(root, "version"));
 	version = two_parts(full);
 	if (!tag || !version) {
 		err_set(err, ERR_CORRUPT, "'%s' did not say what interpreter it is", p->path);
 	} else {
 		p->info = mem_strdup(json);
 		p->cache_tag = mem_strdup(tag);
-		p->stdlib = stdlib ? mem_printf("%s/", stdlib) :
-				     mem_printf("%s/lib/python%s/", p->prefix, version);
+		p->stdlib = mem_printf("%s/lib/python%s/", base ? base : p->prefix, version);
+		p->soabi = mem_strdup(soabi ? soabi : tag);
 		p->version = steal(version);
 		ret = 0;
 	}
@@ -270,6 +269,7 @@ void python_close(struct functions *f)
 		free(p->cache_tag);
 		free(p->version);
 		free(p->stdlib);
+		free(p->soabi);
 		free(p);
 	}
 	f->interps = NULL;

@@ -17,6 +17,7 @@ struct interp {
 	char *cache_tag; /* "cpython-311" */
 	char *version;	 /* "3.11" */
 	char *stdlib;	 /* "/usr/lib/python3.11/" */
+	char *soabi;	 /* "cpython-311-x86_64-linux-gnu" */
 	uint32_t id;
 	struct node *root; /* NULL: not there (yet, or not any more) */
 	bool asking, rooting;
