@@ -231,6 +231,8 @@ static void on_gone(void *ctx, struct zygote_node *z)
 	struct functions *f = ctx;
 	struct node *n = zygote_node_data(z);
 
+	if (!n && f->config.other_node_gone)
+		f->config.other_node_gone(f->config.other_ctx, z);
 	if (n && !f->closing)
 		knowledge_gone(f, n);
 }
