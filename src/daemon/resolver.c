@@ -264,7 +264,9 @@ static void on_node(void *arg, struct zygote_node *node, const struct zygote_pro
 
 	all->making = false;
 	all->node = node;
-	if (!node)
+	if (node)
+		zygote_node_set_data(node, all); /* or its end would not be told */
+	else
 		log_warn("daemon", "the resolver starts slowly: %s", err->text);
 	serve(all, all->root ? NULL : err);
 }
@@ -277,6 +279,7 @@ static void on_root(void *arg, struct zygote_node *root, const struct zygote_pro
 
 	all->root = root;
 	if (root) {
+		zygote_node_set_data(root, all);
 		zygote_grow(all->zygotes, root, &spec, on_node, all);
 		return;
 	}

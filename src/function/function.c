@@ -229,12 +229,14 @@ void functions_drain(struct functions *f, uint64_t grace_ms, void (*done)(void *
 static void on_gone(void *ctx, struct zygote_node *z)
 {
 	struct functions *f = ctx;
-	struct node *n = zygote_node_data(z);
 
-	if (!n && f->config.other_node_gone)
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i]->z == z) {
+			knowledge_gone(f, f->nodes[i]);
+			return;
+		}
+	if (f->config.other_node_gone)
 		f->config.other_node_gone(f->config.other_ctx, z);
-	if (n && !f->closing)
-		knowledge_gone(f, n);
 }
 
 /* A function as it was before the restart. A row that does not parse is left out, and said. */
