@@ -21,6 +21,7 @@ struct functions;
 struct index;
 struct jail;
 struct store;
+struct zygote_node;
 struct zygotes;
 
 struct functions_config {
@@ -32,6 +33,9 @@ struct functions_config {
 	struct zygotes *zygotes;
 	const char *python;    /* the default interpreter, absolute */
 	uint64_t memory_bytes; /* budget for sleeping nodes and warm instances */
+	/* A node died that is not this room's (the resolver's); may be NULL. */
+	void (*other_node_gone)(void *ctx, struct zygote_node *node);
+	void *other_ctx;
 };
 
 warn_unused int functions_open(const struct functions_config *config, struct functions **out,

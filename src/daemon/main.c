@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "api/api.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "daemon/options.h"
+#include "daemon/resolver.h"
+#include "function/function.h"
+#include "index/index.h"
+#include "jail/jail.h"
+#include "jail/start.h"
+#include "store/store.h"
+#include "zygote/zygote.h"
+
+#define VERSION "0.1.0"
+#define GRACE_MS (10 * 1000)
+
+struct daemon {
+	struct options opt;
+	uv_loop_t loop;
+	struct jail_start *start;
+	struct jail *jail;
+	struct resolvers *resolvers;
+	struct index *index;
+	struct store *store;
+	struct zygotes *zygotes;
+	struct functions *functions;
+	struct api *api;
+	uv_signal_t term, interrupt;
+	uv_timer_t idle, stop_timer;
+	bool stopping;
+	int lock;
+	char *index_dir, *store_dir;
+};
+
+/* One daemon per run directory. Before the start-up changes anything of a running one's. */
+static int check_not_running(const struct options *o, struct err *err)
+{
+	auto_free char *path = mem_printf("%s/lock", o->run_dir);
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		return err_set(err, ERR_CONFLICT, "a daemon runs already in %s", o->run_dir);
+	return 0;
+}
+
+/* Taken after the start-up, so that no helper process has the descriptor, too. */
+static int take_lock(struct daemon *d, const char *run_dir, struct err *err)
+{
+	auto_free char *path = mem_printf("%s/lock", run_dir);
+
+	d->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (d->lock < 0)
+		return err_sys(err, errno, "opening the lock file");
+	if (flock(d->lock, LOCK_EX | LOCK_NB) < 0)
+		return err_set(err, ERR_CONFLICT, "a daemon runs already in %s", d->opt.run_dir);
+	return 0;
+}
+
+static int start_jail(struct daemon *d, struct err *err)
+{
+	struct jail_start_config config = {
+		.state_dir = d->opt.state_dir,
+		.cache_dir = d->opt.cache_dir,
+		.run_dir = d->opt.run_dir,
+		.lib_dir = d->opt.lib,
+		.prefixes = (const char *const *)d->opt.prefix,
+	};
+
+	return jail_start(&config, &d->start, err) < 0 ? err_wrap(err, "starting up") : 0;
+}
+
+static int open_rooms(struct daemon *d, struct err *err)
+{
+	const struct jail_paths *paths = jail_start_paths(d->start);
+	struct index_config index = { 0 };
+	struct store_config store = { 0 };
+	struct functions_config functions = { 0 };
+
+	if (take_lock(d, paths->run, err) < 0 || jail_open(&d->loop, d->start, &d->jail, err) < 0 ||
+	    zygotes_open(&d->loop, d->jail, &d->zygotes, err) < 0 ||
+	    resolvers_open(&d->loop, paths->cache, &d->resolvers, err) < 0)
+		return -1;
+	resolvers_attach(d->resolvers, d->zygotes);
+	d->index_dir = mem_printf("%s/index", paths->cache);
+	d->store_dir = mem_printf("%s/store", paths->cache);
+	index.cache_dir = d->index_dir;
+	index.resolver = resolvers_source(d->resolvers);
+	if (index_open(&d->loop, &index, &d->index, err) < 0)
+		return -1;
+	store = (struct store_config){ .dir = d->store_dir, .jail = d->jail, .index = d->index };
+	if (store_open(&d->loop, &store, &d->store, err) < 0)
+		return -1;
+	functions = (struct functions_config){
+		.loop = &d->loop,
+		.state_dir = paths->state,
+		.jail = d->jail,
+		.index = d->index,
+		.store = d->store,
+		.zygotes = d->zygotes,
+		.python = d->opt.python[0],
+		.memory_bytes = d->opt.memory_bytes,
+		.other_node_gone = resolvers_node_gone,
+		.other_ctx = d->resolvers,
+	};
+	return functions_open(&functions, &d->functions, err);
+}
+
+static int open_api(struct daemon *d, struct err *err)
+{
+	const char *token = getenv("PIPSQUEAK_TOKEN");
+	struct api_config config = {
+		.loop = &d->loop,
+		.functions = d->functions,
+		.jail = d->jail,
+		.run_dir = jail_start_paths(d->start)->run,
+		.listen = d->opt.listen,
+		.token = token && *token ? token : NULL,
+		.version = VERSION,
+	};
+
+	return api_open(&config, &d->api, err);
+}
+
+static void stop_now(uv_timer_t *timer);
+
+/* Close what is open, last first; the loop then runs out of handles and ends. */
+static void close_all(struct daemon *d)
+{
+	bool busy = d->functions && functions_idle_us(d->functions) == 0;
+
+	api_close(d->api);
+	if (busy) {
+		/* Something of the outside (an index, a build) still holds callbacks into the
+		 * rooms. What is on disk is whole at any moment; processes end with their links. */
+		zygotes_close(d->zygotes);
+		jail_close(d->jail);
+		log_warn("daemon", "stopped with work unfinished");
+		_exit(0);
+	}
+	if (d->index)
+		index_close(d->index);
+	if (d->store)
+		store_close(d->store);
+	if (d->zygotes)
+		zygotes_close(d->zygotes);
+	functions_close(d->functions);
+	resolvers_close(d->resolvers);
+	if (d->jail)
+		jail_close(d->jail);
+}
+
+static void on_drained(void *arg)
+{
+	struct daemon *d = arg;
+
+	/* Not from inside a call's own stack: rooms are closed from the loop. */
+	uv_timer_start(&d->stop_timer, stop_now, 0, 0);
+}
+
+static void stop_now(uv_timer_t *timer)
+{
+	struct daemon *d = timer->data;
+
+	uv_close((uv_handle_t *)&d->term, NULL);
+	uv_close((uv_handle_t *)&d->interrupt, NULL);
+	uv_close((uv_handle_t *)&d->idle, NULL);
+	uv_close((uv_handle_t *)&d->stop_timer, NULL);
+	close_all(d);
+}
+
+static void stop(struct daemon *d, const char *why)
+{
+	if (d->stopping)
+		return;
+	d->stopping = true;
+	log_info("daemon", "stopping: %s", why);
+	api_quiesce(d->api);
+	functions_drain(d->functions, GRACE_MS, on_drained, d);
+}
+
+static void on_signal(uv_signal_t *handle, int signo)
+{
+	struct daemon *d = handle->data;
+
+	if (d->stopping) /* asked twice: without the grace */
+		uv_timer_start(&d->stop_timer, stop_now, 0, 0);
+	else
+		stop(d, signo == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+/* One timer for the time that is left; a busy daemon looks again after the whole time. */
+static void on_idle(uv_timer_t *timer)
+{
+	struct daemon *d = timer->data;
+	uint64_t idle_ms = functions_idle_us(d->functions) / 1000;
+	uint64_t want_ms = d->opt.idle_s * 1000;
+
+	if (idle_ms >= want_ms)
+		stop(d, "idle");
+	else
+		uv_timer_start(timer, on_idle, want_ms - idle_ms, 0);
+}
+
+static void serve(struct daemon *d)
+{
+	uv_signal_init(&d->loop, &d->term);
+	uv_signal_init(&d->loop, &d->interrupt);
+	uv_timer_init(&d->loop, &d->idle);
+	uv_timer_init(&d->loop, &d->stop_timer);
+	d->term.data = d->interrupt.data = d->idle.data = d->stop_timer.data = d;
+	uv_signal_start(&d->term, on_signal, SIGTERM);
+	uv_signal_start(&d->interrupt, on_signal, SIGINT);
+	if (d->opt.idle_s)
+		uv_timer_start(&d->idle, on_idle, d->opt.idle_s * 1000, 0);
+	printf("ready %s %d\n", d->opt.run_dir, api_tcp_port(d->api));
+	fflush(stdout);
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&d->loop);
+	log_info("daemon", "stopped");
+}
+
+static void say_facts(struct daemon *d)
+{
+	auto_buf struct buf host = { 0 };
+	struct err err;
+
+	log_info("daemon", "pipsqueakd " VERSION ", pid %d, in %s, budget %llu MiB", (int)getpid(),
+		 d->opt.run_dir, (unsigned long long)(d->opt.memory_bytes / MIB));
+	if (jail_describe(d->jail, &host, &err) == 0)
+		log_info("daemon", "host: %s", host.data);
+}
+
+static int run(struct daemon *d, int argc, char **argv, struct err *err)
+{
+	if (options_parse(&d->opt, argc, argv, err) < 0)
+		return -1;
+	if (d->opt.help) {
+		options_help();
+		return 0;
+	}
+	if (d->opt.version) {
+		printf("pipsqueakd " VERSION "\n");
+		return 0;
+	}
+	log_set_level(d->opt.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	signal(SIGPIPE, SIG_IGN);
+	if (check_not_running(&d->opt, err) < 0 || start_jail(d, err) < 0)
+		return -1;
+	if (uv_loop_init(&d->loop) != 0)
+		return err_set(err, ERR_SYSTEM, "starting the loop failed");
+	if (open_rooms(d, err) < 0 || open_api(d, err) < 0)
+		return -1;
+	say_facts(d);
+	serve(d);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = { .lock = -1 };
+	struct err err = ERR_INIT;
+
+	if (run(&d, argc, argv, &err) < 0) {
+		fprintf(stderr, "pipsqueakd: %s\n", err.text);
+		return err_exit_code(err.kind);
+	}
+	options_done(&d.opt);
+	free(d.index_dir);
+	free(d.store_dir);
+	fd_close(&d.lock);
+	return 0;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: the starter.
+ *
+ * The daemon's command line: one table makes the struct, the parser and --help.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define OPTION_PYTHONS 8
+
+struct options {
+	char *dir;		       /* everything below one directory */
+	char *listen;		       /* HOST:PORT for calls by TCP */
+	char *python[OPTION_PYTHONS + 1]; /* the first is the default; NULL-terminated */
+	char *prefix[OPTION_PYTHONS + 1]; /* parallel: two levels above */
+	uint64_t memory_bytes;	       /* budget for sleeping and warm processes */
+	uint64_t idle_s;	       /* exit after idling; 0: never */
+	char *lib;		       /* our own files for sandboxes */
+	bool verbose, help, version;
+	char *state_dir, *cache_dir, *run_dir; /* what follows from dir, user and environment */
+};
+
+/* 0, or -1 with ERR_USAGE. argv is not changed; strings are copies. */
+warn_unused int options_parse(struct options *o, int argc, char *const *argv, struct err *err);
+void options_done(struct options *o);
+void options_help(void); /* to standard output */

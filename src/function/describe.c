@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <jansson.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "function/priv.h"
+
+static int print(json_t *root, struct buf *out, struct err *err)
+{
+	char *text = json_dumps(root, JSON_INDENT(2));
+	int ret;
+
+	json_decref(root);
+	if (!text)
+		return err_set(err, ERR_SYSTEM, "out of memory, or a name that is not UTF-8");
+	ret = buf_puts(out, text, err) < 0 ? -1 : buf_puts(out, "\n", err);
+	free(text);
+	return ret;
+}
+
+static json_t *function_json(const struct version *v)
+{
+	const struct function *fn = v->fn;
+	const struct subject *s = v->subject;
+	json_t *dists = json_array(), *entry = json_array();
+	uint32_t idle = 0;
+
+	for (size_t i = 0; i < s->lock->ndists; i++) {
+		auto_free char *text = mem_printf("%s %s", s->lock->dists[i].name,
+						  s->lock->dists[i].version);
+
+		json_array_append_new(dists, json_string(text));
+	}
+	for (size_t i = 0; v->set.entry[i]; i++)
+		json_array_append_new(entry, json_string(v->set.entry[i]));
+	for (const struct instance *inst = v->instances; inst; inst = inst->next)
+		idle += inst->state == INSTANCE_IDLE;
+	return json_pack(
+		"{s:s, s:I, s:f, s:s, s:o, s:o, s:I, s:f, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:f}",
+		"name", fn->name, "version", (json_int_t)v->number, "deployed", v->deployed,
+		"python", s->interp->path, "entry", entry, "dists", dists, "memory_bytes",
+		(json_int_t)v->set.memory_bytes, "timeout_s", (double)v->set.timeout_ms / 1e3,
+		"concurrency", (int)v->set.concurrency, "reuse", v->set.reuse, "calls",
+		(json_int_t)fn->calls, "errors", (json_int_t)fn->errors, "queued",
+		(json_int_t)fn->queued, "instances", (json_int_t)v->ninstances, "idle",
+		(json_int_t)idle, "import_ms", (double)s->import_us / 1e3);
+}
+
+int describe_version(const struct version *v, struct buf *out, struct err *err)
+{
+	return print(function_json(v), out, err);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct function *const *)a)->name, (*(struct function *const *)b)->name);
+}
+
+int functions_list(struct functions *f, struct buf *out, struct err *err)
+{
+	struct function **all = mem_zero(f->nfunctions, sizeof(struct function *));
+	json_t *list = json_array();
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < f->by_name_cap; i++)
+		if (f->by_name[i] && f->by_name[i]->live)
+			all[n++] = f->by_name[i];
+	qsort(all, n, sizeof(struct function *), by_name);
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, function_json(all[i]->live));
+	free(all);
+	return print(json_pack("{s:o}", "functions", list), out, err);
+}
+
+int functions_logs(struct functions *f, const char *name, struct buf *out, struct err *err)
+{
+	struct function *fn = function_find(f, name);
+
+	if (!fn || !fn->live)
+		return err_set(err, ERR_NOT_FOUND, "there is no function '%.80s'", name);
+	return buf_put(out, fn->ring.text.data, fn->ring.text.len, err);
+}
+
+static json_t *node_json(struct functions *f, struct node *n)
+{
+	json_t *adds = json_array(), *children = json_array();
+	struct zygote_node_info info;
+
+	zygote_node_info(n->z, &info);
+	for (size_t i = 0; n->adds && n->adds[i]; i++)
+		json_array_append_new(adds, json_string(n->adds[i]));
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i]->parent == n)
+			json_array_append_new(children, node_json(f, f->nodes[i]));
+	return json_pack("{s:i, s:s, s:i, s:I, s:I, s:o, s:I, s:f, s:f, s:I, s:o}", "id",
+			 (int)n->id, "python", n->interp->path, "pid", info.pid, "memory_bytes",
+			 (json_int_t)info.unique_bytes, "uses", (json_int_t)n->uses, "adds", adds,
+			 "modules", (json_int_t)n->nmodules, "age_s",
+			 (double)(clock_us() - n->made_us) / 1e6, "unused_s",
+			 (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy,
+			 "children", children);
+}
+
+int functions_tree(struct functions *f, struct buf *out, struct err *err)
+{
+	json_t *roots = json_array(), *unforkable = json_array();
+
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (!f->nodes[i]->parent)
+			json_array_append_new(roots, node_json(f, f->nodes[i]));
+	for (uint32_t i = 0; i < f->nunforkable; i++)
+		json_array_append_new(unforkable, json_string(f->unforkable[i]));
+	return print(json_pack("{s:o, s:o}", "roots", roots, "unforkable", unforkable), out, err);
+}
+
+static json_t *host_json(struct functions *f)
+{
+	auto_buf struct buf text = { 0 };
+	struct err err;
+	json_t *host = NULL;
+
+	if (jail_describe(f->config.jail, &text, &err) == 0)
+		host = json_loads(text.data, 0, NULL);
+	return host ? host : json_object();
+}
+
+int functions_status(struct functions *f, struct buf *out, struct err *err)
+{
+	static const char *const modes[] = { [JAIL_ROOT] = "root",
+					     [JAIL_SUBIDS] = "subids",
+					     [JAIL_ONE_ID] = "one-id" };
+	uint64_t bytes = 0;
+	uint32_t deployed = 0;
+
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		struct zygote_node_info info;
+
+		zygote_node_info(f->nodes[i]->z, &info);
+		bytes += info.unique_bytes;
+	}
+	for (uint32_t i = 0; i < f->by_name_cap; i++)
+		deployed += f->by_name[i] && f->by_name[i]->live;
+	return print(json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
+			       "mode", modes[jail_mode(f->config.jail)], "host", host_json(f),
+			       "python", f->python, "functions", (json_int_t)deployed, "calls_now",
+			       (json_int_t)f->calls, "runs_now", (json_int_t)f->runs, "instances",
+			       (json_int_t)f->instances, "idle_instances",
+			       (json_int_t)f->idle_instances, "nodes", (json_int_t)f->nnodes,
+			       "nodes_bytes", (json_int_t)bytes, "memory_budget_bytes",
+			       (json_int_t)f->config.memory_bytes, "calls_total",
+			       (json_int_t)f->total_calls, "uptime_s",
+			       (double)(clock_us() - f->started_us) / 1e6),
+		     out, err);
+}

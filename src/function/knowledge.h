@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon.
+ *
+ * What sleeping nodes hold and what functions and scripts load, as sets of numbers for room policy;
+ * which node to fork from; making nodes in the background, and dropping them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "function/intern.h"
+#include "function/python.h"
+#include "index/lock.h"
+#include "zygote/zygote.h"
+
+/* One sleeping interpreter, as seen from here. */
+struct node {
+	struct zygote_node *z;
+	struct interp *interp;
+	struct node *parent; /* NULL: a root */
+	uint32_t id;
+	struct ids dists, modules, absent, env;
+	uint32_t everything;
+	char **adds;	   /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
+	size_t nmodules;   /* imported beyond its parent */
+	uint64_t last_used_us, made_us, uses;
+	uint32_t busy, children, failures;
+};
+
+struct seen_module {
+	uint32_t module, dist; /* dist INTERN_NONE: the standard library */
+	uint64_t self_us;
+};
+
+/* What is known of one function's version, or of a script. */
+struct subject {
+	struct functions *f;
+	char *key;
+	struct interp *interp;
+	struct lock *lock;	 /* never NULL; may have no dists */
+	const char *env_path;	 /* NULL: no dists */
+	char **own;		 /* upload_own_names() */
+	char **env_names;	 /* variables set to something else than a zygote has */
+	struct ids dists;	 /* the closure */
+	uint32_t closure;
+	struct seen_module *seen; /* import order */
+	size_t nseen;
+	struct ids modules, seen_dists, reads;
+	uint64_t *self_us; /* parallel to modules.v */
+	uint64_t import_us;
+	uint32_t profiles; /* how many were recorded; 0: nothing known yet */
+	bool replace;	   /* a script: the newest profile replaces the older */
+	struct ids provides, env;
+	struct ids lock_provides; /* of absent_known's first lock_asked things */
+	size_t lock_asked;
+	struct ids excluded; /* dists that cannot sleep: imported after the fork */
+	uint32_t tries;
+	char *cannot;  /* why no node of its own can be made */
+	bool queued;   /* waits in, or is being, grown */
+	uint64_t gen;  /* of the tree, when best was chosen */
+	uint32_t best; /* node id */
+	int refs;
+	struct subject *next; /* list of scripts */
+};
+
+/* lock and own and env_names are taken over. */
+struct subject *subject_new(struct functions *f, const char *key, struct interp *interp,
+			    struct lock *lock);
+void subject_unref(struct subject *s);
+/* The profile as JSON text, to and from the state database. */
+void subject_load(struct subject *s);
+/* Learn from a PROFILE message (untrusted) and keep it; then maybe make a node. */
+void subject_learn(struct subject *s, const struct zygote_profile *p);
+
+/* The best node to fork this subject from; its interpreter's root when nothing is known. NULL:
+ * the root is gone. */
+struct node *knowledge_choose(struct functions *f, struct subject *s);
+struct node *knowledge_find(struct functions *f, uint32_t id); /* NULL: gone */
+/* A node was made: parent NULL for a root; s is whom it was made for (NULL for a root). */
+struct node *knowledge_add(struct functions *f, struct zygote_node *z, struct node *parent,
+			   struct interp *interp);
+void knowledge_describe(struct functions *f, struct node *n, struct subject *s,
+			const struct zygote_profile *p);
+void knowledge_gone(struct functions *f, struct node *n);
+/* May this node be forked for this subject, by all that is known (DESIGN 3.4)? */
+bool knowledge_admits(struct functions *f, struct node *n, struct subject *s);
+bool knowledge_where(struct functions *f, struct subject *s, struct node **out_parent);
+
+/* grow.c: nodes in the background. */
+void grow_consider(struct functions *f, struct subject *s);
+void grow_kick(struct functions *f);  /* calls have become fewer: maybe start one */
+void grow_memory(struct functions *f); /* over budget: drop what is used least */
+void grow_close(struct functions *f);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon.
+ *
+ * What the files of this room share. One struct functions, one loop, no threads but the pool that
+ * unpacks uploads.
+ */
+#pragma once
+
+#include <uv.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "function/function.h"
+#include "function/intern.h"
+#include "function/knowledge.h"
+#include "function/python.h"
+#include "function/settings.h"
+#include "function/state.h"
+#include "jail/jail.h"
+#include "store/store.h"
+#include "zygote/zygote.h"
+
+struct function;
+struct instance;
+
+struct functions {
+	struct functions_config config; /* its strings are copies */
+	char *state_dir, *python, *apps_dir;
+	struct state *state;
+	struct intern names;	/* modules, dists, absent things, variables, locks */
+	struct intern fn_names; /* function names -> by_name */
+	struct function **by_name;
+	uint32_t by_name_cap, nfunctions;
+	struct interp *interps;
+	struct subject *scripts;
+	uint32_t nscripts;
+	struct node *nodes[LIMIT_NODES];
+	uint32_t nnodes, next_node_id;
+	uint64_t gen; /* counts changes of the tree */
+	struct ids absent_known; /* every absent thing of any node, in order of arrival */
+	struct subject *grow_queue[LIMIT_GROW_QUEUE];
+	uint32_t grow_queued, growing;
+	char **unforkable; /* lines for `tree` */
+	uint32_t nunforkable;
+	uv_timer_t housekeeping;
+	bool housekeeping_on, draining, closing;
+	uint32_t calls, runs, instances, idle_instances, deploys; /* going on now */
+	uint64_t total_calls, total_errors, started_us, last_end_us;
+	struct instance *idle_oldest, *idle_newest; /* warm ones, of all functions */
+	void (*drained)(void *arg);
+	void *drained_arg;
+	uv_timer_t drain_timer;
+	uint32_t next_request;
+};
+
+/* A deployed version of a function. Lives until its last instance has ended. */
+struct version {
+	struct function *fn;
+	uint32_t number;
+	char *dir;
+	struct subject *subject;
+	struct settings set;
+	double deployed;
+	int log_w;	 /* instances' stdout and stderr */
+	uv_poll_t *log;	 /* reads the other end */
+	struct instance *instances;
+	uint32_t ninstances;
+	bool retired; /* no new instances; ends when idle */
+};
+
+struct log_ring {
+	struct buf text;
+	uint64_t second, in_second; /* flood limit */
+	bool mid_line, dropping;
+};
+
+struct function {
+	struct functions *f;
+	char *name;
+	struct version *live; /* NULL: removed, or its first deploy goes on */
+	uint32_t last_number; /* a version's number is never given again */
+	bool deploying;
+	struct function_call *first, *last; /* queue */
+	uint32_t queued, running;
+	uint64_t calls, errors;
+	struct log_ring ring;
+};
+
+struct function_call {
+	struct function *fn;
+	struct function_call *next;
+	struct instance *inst; /* NULL: queued */
+	char *event;
+	size_t event_bytes;
+	uint32_t id;
+	uint64_t begin_us, placed_us;
+	struct function_timing timing;
+	function_reply_fn done; /* NULL: cancelled */
+	void *arg;
+	bool retried;
+};
+
+enum instance_state { INSTANCE_STARTING, INSTANCE_BUSY, INSTANCE_IDLE, INSTANCE_ENDING };
+
+struct instance {
+	struct version *v;
+	struct instance *next, **link;	      /* of its version */
+	struct instance *older, *newer;	      /* while idle */
+	struct zygote_child *child;	      /* NULL: not born, or ended */
+	struct function_call *call;	      /* what it works on */
+	enum instance_state state;
+	uint32_t node_id, calls;
+	bool from_root, profile_due, timed_out;
+	uv_timer_t timer; /* BUSY: the deadline; IDLE: retirement; ENDING: patience */
+	bool timer_open;
+};
+
+/* instance.c */
+void instance_start(struct version *v, struct function_call *call);
+void instance_call(struct instance *inst, struct function_call *call);
+void instance_end(struct instance *inst); /* kills; what it works on is answered by `ended` */
+struct instance *instance_idle(struct version *v); /* the warmest, or NULL */
+
+/* call.c */
+void call_place(struct function *fn, struct function_call *call);
+void call_next(struct function *fn); /* an instance became free or ended: serve the queue */
+void call_answer(struct function_call *call, struct function_reply *reply); /* frees the call */
+void call_fail(struct function_call *call, const struct err *err);
+
+/* function.c */
+struct function *function_find(struct functions *f, const char *name);
+struct function *function_make(struct functions *f, const char *name);
+bool function_name_ok(const char *name);
+struct version *version_new(struct function *fn, uint32_t number);
+/* Of its profile; a name that is removed and deployed again has another. Free it. */
+char *version_key(const struct version *v);
+void version_activate(struct version *v); /* retires the version before */
+void version_retire(struct version *v);	  /* frees it when nothing runs any more */
+void version_check(struct version *v);
+void functions_went_quiet(struct functions *f); /* a call, run or deploy ended */
+void functions_housekeep(struct functions *f);	/* arm the timer */
+
+/* describe.c */
+warn_unused int describe_version(const struct version *v, struct buf *out, struct err *err);
+
+/* logs.c */
+warn_unused int logs_open(struct version *v, struct err *err);
+void logs_close(struct version *v);
+void logs_add(struct function *fn, const char *text, size_t len);
+void logs_note(struct function *fn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+

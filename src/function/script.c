@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "function/script.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "function/priv.h"
+#include "function/upload.h"
+
+#define RUN_PIDS 4096
+#define RUN_OPEN_FILES 4096
+
+/* One script's life: interpreter -> lock -> environment -> fork -> GO -> its end. */
+struct run {
+	struct functions *f;
+	struct script script;
+	struct interp *interp;
+	struct lock *lock;
+	struct subject *subject;
+	const char *env_path;
+	struct zygote_child *child;
+	uint32_t node_id;
+	bool from_root, cancelled;
+	struct wire_msg profile; /* learnt from after the client has its answer */
+	bool has_profile;
+	char lock_key[65];
+	uint64_t begin_us, stage_us;
+	struct run_result result;
+	const struct run_events *events;
+	void *arg;
+};
+
+static void run_free(struct run *run)
+{
+	struct functions *f = run->f;
+
+	if (run->has_profile)
+		wire_done(&run->profile);
+	script_done(&run->script);
+	lock_free(run->lock);
+	if (run->subject)
+		subject_unref(run->subject);
+	free(run);
+	f->runs--;
+	functions_went_quiet(f);
+}
+
+static void run_end(struct run *run, const struct err *err)
+{
+	run->result.err = err;
+	run->result.timing.total_us = clock_us() - run->begin_us;
+	if (!run->cancelled)
+		run->events->ended(run->arg, &run->result);
+	run->cancelled = true;
+}
+
+static void run_fail(struct run *run, const struct err *err)
+{
+	run_end(run, err);
+	run_free(run);
+}
+
+static void learn(struct run *run)
+{
+	struct zygote_profile profile;
+	struct err err;
+
+	if (!run->has_profile)
+		return;
+	if (zygote_profile_parse(&run->profile, &profile, &err) < 0) {
+		log_debug("function", "a script's profile: %s", err.text);
+		return;
+	}
+	subject_learn(run->subject, &profile);
+	zygote_profile_done(&profile);
+}
+
+static void on_message(void *ctx, struct zygote_child *child, struct wire_msg *m)
+{
+	struct run *run = ctx;
+	struct err err = ERR_INIT;
+
+	if (m->type == WIRE_PROFILE && !run->has_profile && m->body.len <= LIMIT_PROFILE_BYTES) {
+		wire_init(&run->profile, m->type, m->id);
+		must(buf_put(&run->profile.body, m->body.data, m->body.len, &err) == 0);
+		run->has_profile = true;
+	} else if (m->type == WIRE_FAILED) {
+		if (wire_get_err(m, &err) == 0)
+			err_set(&err, ERR_START, "the script could not be started");
+		run_end(run, &err);
+		zygote_child_kill(child);
+	}
+}
+
+static void on_ended(void *ctx, struct zygote_child *child, const struct zygote_end *end)
+{
+	struct run *run = ctx;
+
+	run->child = NULL;
+	run->result.status = end->status;
+	run->result.oom = end->oom;
+	run_end(run, NULL);
+	learn(run); /* after the answer: the shell's prompt does not wait for it */
+	run_free(run);
+}
+
+static const struct zygote_events run_child_events = { on_message, on_ended };
+
+static void put_list(struct wire_msg *m, uint8_t tag, const char *const *list)
+{
+	auto_buf struct buf text = { 0 };
+
+	for (; list && *list; list++)
+		wire_list_add(&text, *list);
+	wire_put(m, tag, text.data, text.len);
+}
+
+static int send_go(struct run *run, struct err *err)
+{
+	const struct run_request *r = &run->script.r;
+	auto_msg struct wire_msg m;
+
+	wire_init(&m, WIRE_GO, 0);
+	wire_put_str(&m, WIRE_T_KIND, r->kind);
+	wire_put_str(&m, WIRE_T_CODE, r->code);
+	wire_put_str(&m, WIRE_T_CWD, r->cwd);
+	put_list(&m, WIRE_T_ARGV, r->argv);
+	put_list(&m, WIRE_T_TEXT, r->orig_argv);
+	put_list(&m, WIRE_T_ENV, r->env);
+	put_list(&m, WIRE_T_FLAGS, r->flags);
+	if (zygote_child_send(run->child, &m, err) < 0)
+		return -1;
+	zygote_child_phase(run->child, WIRE_FROM_RUN_CHILD);
+	return 0;
+}
+
+static void fork_from(struct run *run, struct node *n);
+
+static void on_born(void *arg, struct zygote_child *child, const struct zygote_timing *timing,
+		    const struct err *err)
+{
+	struct run *run = arg;
+	struct node *n = knowledge_find(run->f, run->node_id), *root = run->interp->root;
+	struct err failed = ERR_INIT;
+
+	if (n)
+		n->busy--;
+	run->child = child;
+	if (!child && !run->from_root && root && !run->cancelled) {
+		log_warn("function", "%s: %s; trying from the root", run->subject->key, err->text);
+		fork_from(run, root);
+		return;
+	}
+	if (!child) {
+		failed = *err;
+		err_wrap(&failed, "starting the script");
+		run_fail(run, &failed);
+		return;
+	}
+	if (run->cancelled) {
+		zygote_child_kill(child);
+		return;
+	}
+	run->result.timing.fork_us = timing->fork_us;
+	run->result.timing.sandbox_us = timing->sandbox_us;
+	run->result.timing.start = run->from_root ? "cold" : "fork";
+	if (send_go(run, &failed) < 0) {
+		run_end(run, &failed);
+		zygote_child_kill(child);
+		return;
+	}
+	for (int i = 0; i < 3; i++) /* a pipe must end when the script lets go of it */
+		fd_close(&run->script.r.stdio[i]);
+	if (run->events->started)
+		run->events->started(run->arg, &run->result);
+}
+
+static void fork_from(struct run *run, struct node *n)
+{
+	const struct run_request *r = &run->script.r;
+	struct zygote_fork spec = {
+		.role = ZYGOTE_RUN,
+		.net = ZYGOTE_NET_LOOPBACK,
+		.env_path = run->env_path,
+		.stdio = { r->stdio[0], r->stdio[1], r->stdio[2] },
+		.own_id = true,
+		.limits = { .pids = RUN_PIDS, .open_files = RUN_OPEN_FILES },
+	};
+
+	for (size_t i = 0; i < r->nmounts; i++)
+		spec.mounts[spec.nmounts++] = (struct zygote_mount){
+			.tree = r->mounts[i].tree,
+			.from = r->mounts[i].tree < 0 ? r->mounts[i].path : NULL,
+			.to = r->mounts[i].path,
+			.writable = r->mounts[i].writable,
+		};
+	run->node_id = n->id;
+	run->from_root = !n->parent;
+	n->busy++;
+	n->uses++;
+	n->last_used_us = clock_us();
+	zygote_fork(run->f->config.zygotes, n->z, &spec, &run_child_events, run, on_born, run);
+}
+
+/* The script's record, newest first; the oldest beyond LIMIT_SCRIPTS is forgotten (not on disk). */
+static struct subject *find_subject(struct run *run, const char *key)
+{
+	struct functions *f = run->f;
+	struct subject **link = &f->scripts, *s;
+
+	while (*link && ((*link)->interp != run->interp || strcmp((*link)->key, key) != 0))
+		link = &(*link)->next;
+	s = *link;
+	if (s) {
+		*link = s->next;
+	} else {
+		s = subject_new(f, key, run->interp, lock_copy(run->lock));
+		s->replace = true;
+		subject_load(s);
+		f->nscripts++;
+	}
+	s->next = f->scripts;
+	f->scripts = s;
+	if (f->nscripts > LIMIT_SCRIPTS) {
+		for (link = &f->scripts; (*link)->next; link = &(*link)->next)
+			continue;
+		subject_unref(*link);
+		*link = NULL;
+		f->nscripts--;
+	}
+	s->refs++;
+	return s;
+}
+
+static char **env_names(const char *const *env)
+{
+	static const char *const same[] = { "PATH=/usr/bin:/bin", "HOME=" JAIL_HOME,
+					    "LANG=C.UTF-8" };
+	size_t n = 0, count = 0;
+	char **out;
+
+	while (env && env[n])
+		n++;
+	out = mem_zero(n + 1, sizeof(*out));
+	for (size_t i = 0; i < n; i++) {
+		bool differs = true;
+
+		for (size_t k = 0; k < array_len(same); k++)
+			differs = differs && strcmp(same[k], env[i]) != 0;
+		if (differs)
+			out[count++] = mem_strndup(env[i], strcspn(env[i], "="));
+	}
+	return out;
+}
+
+static void ready_to_fork(struct run *run, const char *env_path)
+{
+	auto_free char *key = script_key(&run->script, run->lock);
+	auto_close int dirfd = script_open_dir(&run->script);
+	struct subject *s = find_subject(run, key);
+	struct err err = ERR_INIT;
+	struct node *n;
+
+	run->env_path = env_path;
+	run->subject = s;
+	s->env_path = env_path;
+	upload_names_free(s->own);
+	upload_names_free(s->env_names);
+	s->own = upload_own_names(dirfd);
+	s->env_names = env_names(run->script.r.env);
+	s->gen = 0; /* its directory and variables may be others than last time */
+	n = knowledge_choose(run->f, s);
+	if (!n) {
+		err_set(&err, ERR_START, "the interpreter's zygote is gone; try again");
+		run_fail(run, &err);
+		return;
+	}
+	run->result.timing.queue_us = clock_us() - run->begin_us - run->result.resolve_us -
+				      run->result.install_us;
+	fork_from(run, n);
+}
+
+static void on_env(void *arg, const struct store_env *env, const struct err *err)
+{
+	struct run *run = arg;
+
+	run->result.install_us = clock_us() - run->stage_us;
+	if (run->cancelled)
+		run_free(run);
+	else if (!env)
+		run_fail(run, err);
+	else
+		ready_to_fork(run, env->path);
+}
+
+static void on_progress(void *arg, const char *line)
+{
+	struct run *run = arg;
+
+	if (!run->cancelled && run->events->progress)
+		run->events->progress(run->arg, line);
+}
+
+static void have_lock(struct run *run)
+{
+	struct store_python python;
+	const struct store_env *env;
+
+	if (!run->lock->ndists) {
+		ready_to_fork(run, NULL);
+		return;
+	}
+	env = store_find_env(run->f->config.store, run->lock);
+	if (env) {
+		ready_to_fork(run, env->path);
+		return;
+	}
+	run->stage_us = clock_us();
+	python_store_view(run->interp, &python);
+	store_make_env(run->f->config.store, run->lock, &python, on_progress, on_env, run);
+}
+
+static void on_lock(void *arg, struct lock *lock, const struct err *err)
+{
+	struct run *run = arg;
+	auto_buf struct buf text = { 0 };
+	struct err ignored;
+
+	run->result.resolve_us = clock_us() - run->stage_us;
+	run->lock = lock;
+	if (lock && (lock_print(lock, &text, &ignored) < 0 ||
+		     state_put(run->f->state, STATE_LOCK, run->lock_key, 0, text.data, &ignored) <
+			     0))
+		log_warn("function", "keeping a lock: %s", ignored.text);
+	if (run->cancelled)
+		run_free(run);
+	else if (!lock)
+		run_fail(run, err);
+	else
+		have_lock(run);
+}
+
+/* A set of requirements that was locked before is found by the hash of its inputs. */
+static bool known_lock(struct run *run, const struct index_request *request)
+{
+	auto_buf struct buf text = { 0 };
+	struct err err;
+
+	index_request_key(request, run->lock_key);
+	if (state_get(run->f->state, STATE_LOCK, run->lock_key, 0, &text, &err) != 1)
+		return false;
+	if (lock_parse(text.data, text.len, &run->lock, &err) < 0) {
+		log_warn("function", "a kept lock does not parse: %s", err.text);
+		return false;
+	}
+	return true;
+}
+
+static void on_python(void *arg, struct interp *interp, const struct err *err)
+{
+	struct run *run = arg;
+	struct index_request request;
+
+	if (run->cancelled || !interp) {
+		run_fail(run, err);
+		return;
+	}
+	run->interp = interp;
+	script_index_request(&run->script, interp->info, &request);
+	if (!request.with && !request.requirements && !request.pep723) {
+		run->lock = lock_new(interp->cache_tag);
+		lock_seal(run->lock);
+		ready_to_fork(run, NULL);
+	} else if (known_lock(run, &request)) {
+		have_lock(run);
+	} else {
+		run->stage_us = clock_us();
+		on_progress(run, "resolving");
+		index_resolve(run->f->config.index, &request, on_progress, on_lock, run);
+	}
+}
+
+struct run *functions_run(struct functions *f, const struct run_request *r,
+			  const struct run_events *events, void *arg)
+{
+	struct run *run = mem_new(struct run);
+	struct err err = ERR_INIT;
+
+	run->f = f;
+	run->events = events;
+	run->arg = arg;
+	run->begin_us = clock_us();
+	run->result.timing = (struct function_timing){ UINT64_MAX, UINT64_MAX, UINT64_MAX,
+						       UINT64_MAX, UINT64_MAX, UINT64_MAX, NULL };
+	run->script.r = (struct run_request){ .stdio = { -1, -1, -1 } };
+	f->runs++;
+	if (f->draining)
+		err_set(&err, ERR_BUSY, "the daemon is shutting down; try again");
+	else if (script_check(r, &err) == 0 && script_copy(&run->script, r, &err) == 0)
+		err.kind = ERR_NONE;
+	if (err.kind != ERR_NONE)
+		run_fail(run, &err);
+	else
+		python_get(f, run->script.r.python, run->script.r.prefix, on_python, run);
+	return run;
+}
+
+void run_signal(struct run *run, int signo)
+{
+	if (run->child)
+		zygote_child_signal(run->child, signo);
+}
+
+void run_cancel(struct run *run)
+{
+	run->cancelled = true;
+	if (run->child)
+		zygote_child_kill(run->child);
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "function/knowledge.h"
+#include "function/priv.h"
+#include "function/upload.h"
+
+struct subject *subject_new(struct functions *f, const char *key, struct interp *interp,
+			    struct lock *lock)
+{
+	struct subject *s = mem_new(struct subject);
+
+	s->f = f;
+	s->key = mem_strdup(key);
+	s->interp = interp;
+	s->lock = lock;
+	s->closure = intern_put2(&f->names, "lock:", lock->hash);
+	for (size_t i = 0; i < lock->ndists; i++) {
+		const struct lock_dist *d = &lock->dists[i];
+		auto_free char *text =
+			mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
+
+		ids_add(&s->dists, intern_put(&f->names, text));
+	}
+	ids_seal(&s->dists);
+	s->refs = 1;
+	return s;
+}
+
+static void forget_profile(struct subject *s)
+{
+	free(s->seen);
+	free(s->self_us);
+	s->seen = NULL;
+	s->self_us = NULL;
+	s->nseen = 0;
+	s->import_us = 0;
+	ids_reset(&s->modules);
+	ids_reset(&s->seen_dists);
+	ids_reset(&s->reads);
+}
+
+void subject_unref(struct subject *s)
+{
+	if (!s || --s->refs)
+		return;
+	forget_profile(s);
+	ids_done(&s->modules);
+	ids_done(&s->seen_dists);
+	ids_done(&s->reads);
+	ids_done(&s->dists);
+	ids_done(&s->provides);
+	ids_done(&s->lock_provides);
+	ids_done(&s->env);
+	ids_done(&s->excluded);
+	upload_names_free(s->own);
+	upload_names_free(s->env_names);
+	lock_free(s->lock);
+	free(s->cannot);
+	free(s->key);
+	free(s);
+}
+
+/* The sets that policy reads, out of the list in import order. */
+static void seal_profile(struct subject *s)
+{
+	ids_reset(&s->modules);
+	ids_reset(&s->seen_dists);
+	s->import_us = 0;
+	for (size_t i = 0; i < s->nseen; i++) {
+		ids_add(&s->modules, s->seen[i].module);
+		ids_add(&s->seen_dists, s->seen[i].dist);
+		s->import_us += s->seen[i].self_us;
+	}
+	for (size_t i = 0; i < s->reads.n; i++)
+		ids_add(&s->seen_dists, s->reads.v[i]);
+	ids_seal(&s->modules);
+	ids_seal(&s->seen_dists);
+	free(s->self_us);
+	s->self_us = mem_zero(s->modules.n, sizeof(*s->self_us));
+	for (size_t i = 0; i < s->nseen; i++) {
+		size_t lo = 0, hi = s->modules.n;
+
+		while (lo + 1 < hi) { /* modules.v holds seen[i].module: find its place */
+			size_t mid = (lo + hi) / 2;
+
+			if (s->modules.v[mid] <= s->seen[i].module)
+				lo = mid;
+			else
+				hi = mid;
+		}
+		s->self_us[lo] = s->seen[i].self_us;
+	}
+	s->gen = 0;
+}
+
+static void add_seen(struct subject *s, uint32_t module, uint32_t dist, uint64_t self_us)
+{
+	if (module == INTERN_NONE || s->nseen >= LIMIT_MODULES)
+		return;
+	if ((s->nseen & (s->nseen - 1)) == 0)
+		s->seen = mem_resize(s->seen, (s->nseen ? s->nseen * 2 : 1) * sizeof(*s->seen));
+	s->seen[s->nseen++] = (struct seen_module){ module, dist, self_us };
+}
+
+static bool is_module_name(const char *name)
+{
+	if (!*name || strlen(name) > 300 || strncmp(name, "__m", 3) == 0) /* __main__, __mp_main__ */
+		return false;
+	for (const char *p = name; *p; p++)
+		if (!isalnum((unsigned char)*p) && *p != '_' && *p != '.' &&
+		    (unsigned char)*p < 0x80)
+			return false;
+	return true;
+}
+
+static bool is_own(const struct subject *s, const char *module)
+{
+	size_t len = strcspn(module, ".");
+
+	for (char **own = s->own; own && *own; own++) {
+		const char *name = *own + (**own == '~');
+
+		if (strncmp(name, module, len) == 0 && !name[len])
+			return true;
+	}
+	return false;
+}
+
+/* Can a node import this, and whose is it? false: the function's own, or ours, or a lie. */
+static bool place_module(struct subject *s, const char *name, const char *origin,
+			 uint32_t *out_dist)
+{
+	struct functions *f = s->f;
+	size_t env_len = strlen(JAIL_ENV "/");
+	int owner;
+
+	*out_dist = INTERN_NONE;
+	if (!is_module_name(name) || is_own(s, name))
+		return false;
+	if (!*origin) /* built in, frozen, or a namespace package */
+		return true;
+	if (strncmp(origin, s->interp->stdlib, strlen(s->interp->stdlib)) == 0)
+		return !strstr(origin, "/site-packages/") && !strstr(origin, "/dist-packages/");
+	if (strncmp(origin, JAIL_ENV "/", env_len) != 0 || !s->lock->ndists)
+		return false;
+	owner = store_owner(f->config.store, s->lock, origin + env_len);
+	if (owner < 0 || (size_t)owner >= s->lock->ndists)
+		return false;
+	const struct lock_dist *d = &s->lock->dists[owner];
+	auto_free char *text = mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
+
+	*out_dist = intern_put(&f->names, text);
+	return *out_dist != INTERN_NONE;
+}
+
+static bool has_seen(const struct subject *s, uint32_t module)
+{
+	return policy_set_has(ids_set(&s->modules), module);
+}
+
+static void learn_reads(struct subject *s, char **reads)
+{
+	for (; reads && *reads; reads++) {
+		const struct lock_dist *d = lock_find(s->lock, *reads);
+
+		if (!d)
+			continue;
+		auto_free char *text =
+			mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
+
+		ids_add(&s->reads, intern_put(&s->f->names, text));
+	}
+	ids_seal(&s->reads);
+}
+
+static void save(struct subject *s)
+{
+	struct functions *f = s->f;
+	json_t *modules = json_array(), *reads = json_array(), *root;
+	struct err err;
+	char *text;
+
+	for (size_t i = 0; i < s->nseen; i++) {
+		const char *dist = s->seen[i].dist == INTERN_NONE ?
+					   "" :
+					   intern_name(&f->names, s->seen[i].dist);
+
+		json_array_append_new(modules,
+				      json_pack("[s, I, s]",
+						intern_name(&f->names, s->seen[i].module),
+						(json_int_t)s->seen[i].self_us, dist));
+	}
+	for (size_t i = 0; i < s->reads.n; i++)
+		json_array_append_new(reads, json_string(intern_name(&f->names, s->reads.v[i])));
+	root = json_pack("{s:o, s:o}", "modules", modules, "reads", reads);
+	text = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	if (text && state_put(f->state, STATE_PROFILE, s->key, 0, text, &err) < 0)
+		log_warn("function", "keeping a profile: %s", err.text);
+	free(text);
+}
+
+void subject_load(struct subject *s)
+{
+	struct functions *f = s->f;
+	auto_buf struct buf text = { 0 };
+	json_t *root, *v;
+	struct err err;
+	size_t i;
+
+	if (state_get(f->state, STATE_PROFILE, s->key, 0, &text, &err) != 1)
+		return;
+	root = json_loads(text.data, 0, NULL);
+	json_array_foreach (json_object_get(root, "modules"), i, v) {
+		const char *name = json_string_value(json_array_get(v, 0));
+		const char *dist = json_string_value(json_array_get(v, 2));
+
+		if (name && dist)
+			add_seen(s, intern_put(&f->names, name),
+				 *dist ? intern_put(&f->names, dist) : INTERN_NONE,
+				 (uint64_t)json_integer_value(json_array_get(v, 1)));
+	}
+	json_array_foreach (json_object_get(root, "reads"), i, v)
+		if (json_string_value(v))
+			ids_add(&s->reads, intern_put(&f->names, json_string_value(v)));
+	ids_seal(&s->reads);
+	s->profiles = root ? 1 : 0;
+	json_decref(root);
+	seal_profile(s);
+}
+
+void subject_learn(struct subject *s, const struct zygote_profile *p)
+{
+	struct ids before = { 0 };
+	bool changed;
+
+	for (size_t i = 0; i < s->modules.n; i++)
+		ids_add(&before, s->modules.v[i]);
+	if (s->replace)
+		forget_profile(s);
+	for (size_t i = 0; i < p->nmodules; i++) {
+		uint32_t dist, module;
+
+		if (!place_module(s, p->modules[i], p->origins[i], &dist))
+			continue;
+		module = intern_put(&s->f->names, p->modules[i]);
+		if (!has_seen(s, module))
+			add_seen(s, module, dist, p->self_us[i]);
+	}
+	learn_reads(s, p->reads);
+	seal_profile(s);
+	changed = !s->profiles || before.n != s->modules.n ||
+		  (before.n && memcmp(before.v, s->modules.v, before.n * sizeof(uint32_t)) != 0);
+	ids_done(&before);
+	if (s->profiles < UINT32_MAX)
+		s->profiles++;
+	if (changed) {
+		save(s);
+		s->tries = 0;
+		free(steal(s->cannot));
+		grow_consider(s->f, s);
+	} else if (!s->cannot) {
+		grow_consider(s->f, s);
+	}
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon (any thread). Private to the room.
+ *
+ * An index page made small. One line a file; a wheel's line is
+ *     FILENAME \t URL \t SHA256 \t SIZE \t REQUIRES-PYTHON \t YANKED \t CORE \n
+ * (SHA256 may be empty, SIZE 0, YANKED 0 or 1, CORE empty, "1", or the sha256 of the metadata
+ * file), any other file's line is its name alone. Pages are from outside: a line that would
+ * break the format, or a URL that is not http, https or file, is left out.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "index/tags.h"
+
+struct digest_file {
+	const char *filename, *url;		     /* url: absolute */
+	const char *sha256, *requires_python, *core; /* NULL: not said */
+	unsigned long long size;
+	bool yanked;
+};
+
+warn_unused int digest_add(struct buf *out, const struct digest_file *file, struct err *err);
+
+struct digest_page {
+	const char *url;	  /* where the page is, for relative links */
+	const char *content_type; /* decides between JSON and HTML; NULL: by its first byte */
+	const char *text;
+	size_t len;
+};
+warn_unused int digest_parse(const struct digest_page *page, struct buf *out, struct err *err);
+
+/* What the resolver gets: lines of the dist `name` only; first "wheels=N other=M", then for each
+ * wheel that fits "RANK \t line". all: every file's name is given too, one a line, no tab. */
+warn_unused int digest_filter(const struct buf *digest, const char *name, const struct tags *tags,
+			      bool all, struct buf *out);
+
+/* One wheel's line out of a filtered digest, its fields as copies; false: no such line. */
+struct digest_line {
+	char *filename, *url, *sha256, *core;
+	unsigned long long size;
+};
+bool digest_find(const struct buf *filtered, const char *url, struct digest_line *out);
+void digest_line_done(struct digest_line *line);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "index/name.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define NAME_MAX_BYTES 255
+
+static bool is_separator(char c)
+{
+	return c == '-' || c == '_' || c == '.';
+}
+
+void name_normalize(const char *name, size_t len, char *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (!is_separator(name[i]))
+			out[n++] = (char)tolower((unsigned char)name[i]);
+		else if (n && out[n - 1] != '-')
+			out[n++] = '-';
+	}
+	if (n && out[n - 1] == '-')
+		n--;
+	out[n] = '\0';
+}
+
+bool name_is_normalized(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (!len || len > NAME_MAX_BYTES || name[0] == '-' || name[len - 1] == '-')
+		return false;
+	if (strstr(name, "--"))
+		return false;
+	return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+bool name_is_wheel(const char *filename)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789-_.+!";
+	size_t len = strlen(filename), dashes = 0;
+
+	if (len < 8 || len > NAME_MAX_BYTES || strspn(filename, allowed) != len)
+		return false;
+	if (strcmp(filename + len - 4, ".whl") != 0 || !isalnum((unsigned char)filename[0]))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		dashes += filename[i] == '-';
+	return (dashes == 4 || dashes == 5) && !strstr(filename, "--");
+}
+
+bool name_matches(const char *filename, size_t len, const char *name)
+{
+	char have[NAME_MAX_BYTES + 1];
+	size_t want = strlen(name);
+
+	if (len > NAME_MAX_BYTES)
+		return false;
+	/* The name of an sdist may itself hold dashes: compare each prefix that ends at one. */
+	for (size_t i = 1; i < len; i++) {
+		if (filename[i] != '-')
+			continue;
+		name_normalize(filename, i, have);
+		if (strcmp(have, name) == 0)
+			return true;
+		if (strlen(have) > want)
+			return false;
+	}
+	return false;
+}
+
+char *name_wheel_version(const char *filename)
+{
+	const char *from = strchr(filename, '-');
+	const char *to = from ? strchr(from + 1, '-') : NULL;
+
+	return to ? mem_strndup(from + 1, (size_t)(to - from - 1)) : mem_strdup("");
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "index/digest.h"
+#include "index/name.h"
+#include "index/private.h"
+
+#define ACCEPT                                                                             \
+	"application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, " \
+	"text/html;q=0.01"
+#define HEAD "pipsqueak-page-1 " /* a cached page: HEAD, its ETag, newline, the digest */
+
+/* One page on its way. Steps on the loop and on the thread pool take turns; nothing of this is
+ * touched by two threads at once. */
+struct page {
+	struct index *index;
+	uv_work_t work;
+	char *source, *name, *url, *path; /* path: in the cache; url NULL: a directory */
+	bool links, all;
+	const struct tags *tags;
+	struct settings *settings;
+	page_fn done;
+	void *arg;
+	double age_s;		  /* of the cached page; -1: none */
+	char *etag;		  /* of the cached page; NULL: none */
+	struct fetch_reply reply; /* what was fetched, to be parsed */
+	struct buf digest, filtered;
+	char *note;
+	int rc; /* of the step on the thread pool */
+	struct err err;
+};
+
+static void page_free(struct page *p)
+{
+	free(p->source);
+	free(p->name);
+	free(p->url);
+	free(p->path);
+	free(p->etag);
+	free(p->note);
+	free(p->reply.content_type);
+	free(p->reply.etag);
+	free(p->reply.url);
+	buf_done(&p->reply.body);
+	buf_done(&p->digest);
+	buf_done(&p->filtered);
+	settings_unref(p->settings);
+	index_unref(p->index);
+	free(p);
+}
+
+static void page_end(struct page *p, struct buf *filtered, const struct err *err)
+{
+	p->done(p->arg, filtered, p->note, err);
+	page_free(p);
+}
+
+static void run(struct page *p, uv_work_cb work, uv_after_work_cb after)
+{
+	p->work.data = p;
+	must(uv_queue_work(p->index->loop, &p->work, work, after) == 0);
+}
+
+static int filter(struct page *p)
+{
+	p->filtered.max = LIMIT_FRAME_BYTES - 64 * KIB;
+	if (digest_filter(&p->digest, p->name, p->tags, p->all, &p->filtered) == 0)
+		return 0;
+	return err_set(&p->err, ERR_LIMIT, "the index has too many files of '%s'", p->name);
+}
+
+static void on_filtered(uv_work_t *work, int status)
+{
+	struct page *p = work->data;
+
+	page_end(p, p->rc < 0 ? NULL : &p->filtered, p->rc < 0 ? &p->err : NULL);
+}
+
+/* On the pool. Also true when only the first line (with the ETag) is of use. */
+static bool read_cached(struct page *p)
+{
+	size_t head = strlen(HEAD);
+	const char *end;
+	struct err err;
+
+	p->age_s = cache_age_s(p->path);
+	p->digest.max = 2 * LIMIT_INDEX_PAGE_BYTES;
+	if (p->age_s < 0 || buf_read_file(&p->digest, AT_FDCWD, p->path, &err) < 0 ||
+	    p->digest.len <= head || memcmp(p->digest.data, HEAD, head) != 0 ||
+	    !(end = memchr(p->digest.data, '\n', p->digest.len))) {
+		p->age_s = -1;
+		buf_reset(&p->digest);
+		return false;
+	}
+	if (end > p->digest.data + head)
+		p->etag = mem_strndup(p->digest.data + head, (size_t)(end - p->digest.data) - head);
+	buf_consume(&p->digest, (size_t)(end - p->digest.data) + 1);
+	return true;
+}
+
+static void work_cached(uv_work_t *work)
+{
+	struct page *p = work->data;
+
+	if (read_cached(p) && p->age_s <= LIMIT_PAGE_FRESH_S)
+		p->rc = filter(p);
+}
+
+static void work_parse(uv_work_t *work)
+{
+	struct page *p = work->data;
+	auto_buf struct buf file = BUF_MAX(2 * LIMIT_INDEX_PAGE_BYTES + KIB);
+	struct digest_page page = { p->reply.url ? p->reply.url : p->url, p->reply.content_type,
+				    p->reply.body.data, p->reply.body.len };
+	struct err err;
+
+	buf_reset(&p->digest);
+	p->rc = digest_parse(&page, &p->digest, &p->err);
+	if (p->rc < 0)
+		return;
+	/* A page that cannot be kept is still an answer. */
+	if (buf_putf(&file, &err, HEAD "%s\n", p->reply.etag ? p->reply.etag : "") < 0 ||
+	    buf_put(&file, p->digest.data, p->digest.len, &err) < 0 ||
+	    cache_put(p->index, p->path, &file, &err) < 0)
+		p->note = mem_printf("the page of %s was not kept: %s", p->name, err.text);
+	p->rc = filter(p);
+}
+
+static void work_unchanged(uv_work_t *work)
+{
+	struct page *p = work->data;
+
+	utimensat(AT_FDCWD, p->path, NULL, 0);
+	p->rc = filter(p);
+}
+
+static void work_stale(uv_work_t *work)
+{
+	struct page *p = work->data;
+
+	p->rc = filter(p);
+}
+
+/* Neither a page nor "unchanged" nor "no such dist". */
+static void page_failed(struct page *p, long status, const struct err *err)
+{
+	if (err && p->age_s >= 0 && err->kind != ERR_LIMIT && !p->index->closing) {
+		p->note = mem_printf("the index is not reachable; using its page of %s from %.0f "
+				     "minutes ago",
+				     p->name, p->age_s / 60);
+		run(p, work_stale, on_filtered);
+		return;
+	}
+	if (err)
+		p->err = *err;
+	else if (status == 401 || status == 403)
+		err_set(&p->err, ERR_DENIED,
+			"%s answered %ld; check the credentials in pip's configuration", p->url,
+			status);
+	else
+		err_set(&p->err, ERR_UPSTREAM, "%s answered %ld; check the index URL", p->url,
+			status);
+	page_end(p, NULL, &p->err);
+}
+
+static void on_page(void *arg, struct fetch_reply *reply, const struct err *err)
+{
+	struct page *p = arg;
+
+	if (err) {
+		page_failed(p, 0, err);
+	} else if (reply->status == 200) {
+		p->reply = *reply;
+		memset(reply, 0, sizeof(*reply));
+		run(p, work_parse, on_filtered);
+	} else if (reply->status == 304 && p->age_s >= 0) {
+		run(p, work_unchanged, on_filtered);
+	} else if (reply->status == 404 || reply->status == 410) {
+		page_end(p, NULL, NULL);
+	} else {
+		page_failed(p, reply->status, NULL);
+	}
+}
+
+static void on_cached(uv_work_t *work, int status)
+{
+	struct page *p = work->data;
+	struct fetch_spec spec = { .url = p->url,
+				   .accept = ACCEPT,
+				   .etag = p->etag,
+				   .settings = p->settings,
+				   .max_bytes = LIMIT_INDEX_PAGE_BYTES,
+				   .compressed = true };
+
+	if (p->rc < 0 || p->filtered.len) {
+		on_filtered(work, status);
+	} else if (p->index->closing) {
+		err_set(&p->err, ERR_SYSTEM, "shutting down");
+		page_end(p, NULL, &p->err);
+	} else {
+		fetch_start(p->index->fetcher, &spec, on_page, p);
+	}
+}
+
+/* find-links with a directory: every wheel of the dist in it. Its sha256 is computed when the
+ * wheel is taken into the cache, not here. */
+static void work_directory(uv_work_t *work)
+{
+	struct page *p = work->data;
+	DIR *dir = opendir(p->source);
+	struct dirent *e;
+
+	if (!dir) { /* pip says so and goes on */
+		p->note = mem_printf("find-links: '%s' cannot be read: %s", p->source,
+				     strerror(errno));
+		p->rc = filter(p);
+		return;
+	}
+	while (p->rc == 0 && (e = readdir(dir))) {
+		auto_free char *url = NULL;
+		struct digest_file f = { .filename = e->d_name };
+		struct stat st;
+
+		if (!name_is_wheel(e->d_name) ||
+		    !name_matches(e->d_name, strlen(e->d_name), p->name) ||
+		    fstatat(dirfd(dir), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode))
+			continue;
+		f.url = url = mem_printf("file://%s/%s", p->source, e->d_name);
+		f.size = (unsigned long long)st.st_size;
+		p->rc = digest_add(&p->digest, &f, &p->err);
+	}
+	closedir(dir);
+	if (p->rc == 0)
+		p->rc = filter(p);
+}
+
+void page_get(struct index *index, const struct page_want *want, page_fn done, void *arg)
+{
+	struct page *p = mem_new(struct page);
+	char sum[SHA_HEX];
+
+	p->index = index_ref(index);
+	p->source = mem_strdup(want->source);
+	p->name = mem_strdup(want->name);
+	p->links = want->links;
+	p->all = want->all;
+	p->tags = want->tags;
+	p->settings = settings_ref(want->settings);
+	p->done = done;
+	p->arg = arg;
+	if (want->links && p->source[0] == '/') {
+		run(p, work_directory, on_filtered);
+		return;
+	}
+	p->url = want->links ? mem_strdup(p->source) : mem_printf("%s/%s/", p->source, p->name);
+	sha_text(p->url, strlen(p->url), sum);
+	p->path = cache_path(index, "pages", sum);
+	run(p, work_cached, on_cached);
+}

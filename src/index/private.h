@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon (libuv loop). Private to the room.
+ *
+ * The parts of the room and what they ask of each other:
+ *     resolve.c  feeds one resolver process       -> page.c, meta.c
+ *     page.c     index pages, cached and filtered -> fetch.c, digest.c
+ *     meta.c     METADATA of one wheel            -> fetch.c, zip.c, wheel.c
+ *     wheel.c    whole wheels, checked            -> fetch.c
+ * Every call here calls its callback exactly once, never before it returns.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "index/fetch.h"
+#include "index/index.h"
+#include "index/settings.h"
+#include "index/sha.h"
+#include "index/tags.h"
+
+struct index {
+	uv_loop_t *loop;
+	int refs; /* the owner's, and one for each thing under way */
+	bool closing;
+	char *cache_dir;
+	struct fetcher *fetcher;
+	struct settings *settings;	/* the daemon's own; NULL: none */
+	struct settings *settings_last; /* of the last request: its wheels come with these */
+	struct index_resolver_source resolver;
+	struct resolve *resolves;
+	struct wheel_job *jobs;
+	int downloads; /* wheels being downloaded now: at most LIMIT_DOWNLOADS */
+};
+
+struct index *index_ref(struct index *index);
+void index_unref(struct index *index);
+
+/* cache.c: files below cache_dir. */
+char *cache_path(const struct index *index, const char *kind, const char *name);
+/* Write under a temporary name, then rename. */
+warn_unused int cache_put(const struct index *index, const char *path, const struct buf *data,
+			  struct err *err);
+/* A new temporary file open for writing; *out_path is to be freed. */
+warn_unused int cache_temp(const struct index *index, char **out_path, struct err *err);
+/* Is it a file of ours and how old? -1: not there. */
+double cache_age_s(const char *path);
+
+/* page.c */
+struct page_want {
+	const char *source;	 /* index URL; or, with links, a directory or the URL of a page */
+	bool links;		 /* find-links: the page is not of one dist only */
+	const char *name;	 /* normalized */
+	const struct tags *tags; /* lives until the callback */
+	bool all;
+	struct settings *settings;
+};
+/* filtered: as digest_filter() leaves it, may be stolen; NULL without err: the index knows no such
+ * dist. note: NULL or a line for a person. */
+typedef void (*page_fn)(void *arg, struct buf *filtered, const char *note, const struct err *err);
+void page_get(struct index *index, const struct page_want *want, page_fn done, void *arg);
+
+/* wheel.c */
+struct wheel_want {
+	const char *url, *filename;
+	const char *sha256; /* "": not known, it is computed */
+	uint64_t size;	    /* 0: not known */
+	struct settings *settings;
+};
+typedef void (*wheel_fn)(void *arg, const char *path, const char *sha256, const struct err *err);
+void wheel_get(struct index *index, const struct wheel_want *want, index_progress_fn progress,
+	       wheel_fn done, void *arg);
+void wheels_close(struct index *index);
+/* Where the wheel is in the cache, whether it is there or not. */
+char *wheel_path(const struct index *index, const char *sha256, const char *filename);
+
+/* meta.c: the header lines of METADATA that matter. sha256: of the wheel, as far as known. */
+struct meta_want {
+	struct wheel_want wheel;
+	const char *core; /* "": the index lists no metadata file; "1" or its sha256 */
+};
+typedef void (*meta_fn)(void *arg, const struct buf *headers, const char *sha256,
+			const struct err *err);
+void meta_get(struct index *index, const struct meta_want *want, meta_fn done, void *arg);
+
+/* resolve.c */
+void resolves_close(struct index *index);

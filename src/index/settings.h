@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon (written on the loop, then read by any thread). Private to the room.
+ *
+ * Where packages come from: what python/pipconf.py printed, read. Credentials that stood in URLs
+ * are taken out of them here and given to requests of the same origin only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct settings_auth {
+	char *origin; /* "https://host:port" */
+	char *user, *password;
+};
+
+struct settings {
+	int refs;
+	char **indexes; /* the index, then the extra ones; no credentials, no trailing slash */
+	size_t nindexes;
+	char **links; /* directories (absolute paths) or URLs of pages of links */
+	size_t nlinks;
+	char **trusted; /* hosts whose certificates are not checked */
+	size_t ntrusted;
+	struct settings_auth *auths;
+	size_t nauths;
+	char *cert, *client_cert, *proxy; /* NULL: the system's */
+	long timeout_s;			  /* without a byte */
+};
+
+/* json is pipconf.py's; index_url (NULL: none) replaces the first index. */
+warn_unused int settings_parse(const char *json, const char *index_url, struct settings **out,
+			       struct err *err);
+struct settings *settings_ref(struct settings *s); /* NULL stays NULL */
+void settings_unref(struct settings *s);
+struct settings *settings_copy(const struct settings *s);
+/* A requirements file may name indexes too. first: it replaces the configured one. */
+warn_unused int settings_add_index(struct settings *s, const char *url, bool first,
+				   struct err *err);
+const struct settings_auth *settings_find_auth(const struct settings *s, const char *url);
+bool settings_is_trusted(const struct settings *s, const char *url);
+
+/* "https://host:port" of an absolute URL: a copy; NULL when it is none. */
+char *url_origin(const char *url);
+/* relative to base, fragment dropped: a copy; NULL when it is no http, https or file URL. */
+char *url_join(const char *base, const char *relative);
