@@ -125,8 +125,6 @@ def serve(state, me, base):
     elif role == "instance":
         state.part("handler")["serve"](state, me["stream"], fields, words, clean_environment)
     else:
-        sys.path.insert(0, LIB)
-        sys.modules["_pipsqueak"] = c
         import resolver
 
         resolver.main(me["stream"])
@@ -140,7 +138,10 @@ def main():
     if sys.path and os.path.abspath(sys.path[0]) == LIB:
         del sys.path[0]
     if os.path.isdir("/pipsqueak/env/lib"):
-        use_environment(state, base)  # our own tools' root
+        # Our own tools' root (the resolver): our files are modules like any other here.
+        use_environment(state, base)
+        sys.path.append(LIB)
+        sys.modules["_pipsqueak"] = state.c
     sys.argv = [""]
     # Objects made from here on are few; the collector must not walk, and so copy, the rest.
     gc.collect()

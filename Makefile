@@ -1,0 +1,47 @@
+# Everything a person needs; the build itself is Meson's. `make help` lists the targets.
+BUILD ?= build
+MESON ?= meson
+PYTHON ?= /usr/bin/python3
+
+.PHONY: all setup run test bench soak asan lint format install clean help
+
+all: $(BUILD)/build.ninja ## build build/pipsqueak and build/pipsqueakd
+	ninja -C $(BUILD)
+	ln -sf src/cli/pipsqueak $(BUILD)/pipsqueak
+	ln -sf src/daemon/pipsqueakd $(BUILD)/pipsqueakd
+
+$(BUILD)/build.ninja: meson.build | setup
+	$(MESON) setup $(if $(wildcard $@),--reconfigure) $(BUILD) $(MESON_FLAGS)
+
+setup: ## install what is missing (Debian packages)
+	tools/setup.sh
+
+run: all ## start a private daemon, deploy and call an example, show where the time goes
+	$(PYTHON) tools/demo.py $(BUILD)
+
+test: all ## unit, end-to-end and security tests
+	tools/run-tests.sh $(BUILD)
+
+asan: setup ## the same suite with AddressSanitizer and UndefinedBehaviorSanitizer
+	$(MAKE) test BUILD=build-asan MESON_FLAGS="-Db_sanitize=address,undefined -Dbuildtype=debug"
+
+soak: all ## what proves longer things: kill -9 loops, many forks
+	$(PYTHON) -m pytest -q tests/soak --build $(BUILD)
+
+bench: all ## bench/first: JSON and a table
+	$(PYTHON) bench/first.py --build $(BUILD)
+
+lint: setup ## format, caps, headers, rooms, static analysis
+	tools/lint.sh
+
+format: ## rewrite the sources as clang-format decides
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all ## install below Meson's prefix (DESTDIR is honoured)
+	$(MESON) install -C $(BUILD) --no-rebuild
+
+clean: ## remove what was built
+	rm -rf build build-asan
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile

@@ -1,0 +1,6 @@
+"""The smallest function: no packages."""
+
+
+def handler(event):
+    name = (event or {}).get("name", "world")
+    return {"hello": name}
