@@ -39,8 +39,7 @@ void call_fail(struct function_call *call, const struct err *err)
 }
 
 /* Everything that can be refused before an instance is looked for. */
-static int admit(struct functions *f, const char *name, struct function_call *call,
-		 struct err *err)
+static int admit(struct functions *f, const char *name, struct function_call *call, struct err *err)
 {
 	struct function *fn = function_find(f, name);
 

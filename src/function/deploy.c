@@ -51,7 +51,7 @@ static void deploy_free(struct deploy *d)
 	if (d->v) { /* not activated */
 		logs_close(d->v);
 		subject_unref(d->v->subject);
-		settings_done(&d->v->set);
+		function_settings_done(&d->v->set);
 		free(d->v->dir);
 		free(d->v);
 	}
@@ -97,7 +97,7 @@ static int store_version(struct deploy *d)
 				      .deployed = v->deployed };
 
 	if (lock_print(v->subject->lock, &lock, &d->err) < 0 ||
-	    settings_print(&v->set, &settings, &d->err) < 0)
+	    function_settings_print(&v->set, &settings, &d->err) < 0)
 		return -1;
 	row.lock = lock.data;
 	row.settings = settings.data;
@@ -237,8 +237,8 @@ static void on_toml(void *arg, struct buf *out, const struct err *err)
 		deploy_fail(d);
 		return;
 	}
-	settings_done(&d->v->set);
-	if (settings_parse(out->data ? out->data : "", out->len, &d->v->set, &d->err) < 0)
+	function_settings_done(&d->v->set);
+	if (function_settings_parse(out->data ? out->data : "", out->len, &d->v->set, &d->err) < 0)
 		deploy_fail(d);
 	else
 		have_settings(d);

@@ -126,9 +126,9 @@ static json_t *host_json(struct functions *f)
 
 int functions_status(struct functions *f, struct buf *out, struct err *err)
 {
-	static const char *const modes[] = { [JAIL_ROOT] = "root",
-					     [JAIL_SUBIDS] = "subids",
-					     [JAIL_ONE_ID] = "one-id" };
+	static const char *const modes[] = {
+		[JAIL_ROOT] = "root", [JAIL_SUBIDS] = "subids", [JAIL_ONE_ID] = "one-id"
+	};
 	uint64_t bytes = 0;
 	uint32_t deployed = 0;
 

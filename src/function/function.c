@@ -67,7 +67,7 @@ struct version *version_new(struct function *fn, uint32_t number)
 	v->number = number;
 	v->dir = mem_printf("%s/%s/%u", fn->f->apps_dir, fn->name, number);
 	v->log_w = -1;
-	settings_init(&v->set);
+	function_settings_init(&v->set);
 	return v;
 }
 
@@ -113,7 +113,7 @@ void version_check(struct version *v)
 		uv_queue_work(v->fn->f->config.loop, &r->work, remove_dir, removed_dir);
 	}
 	subject_unref(v->subject);
-	settings_done(&v->set);
+	function_settings_done(&v->set);
 	free(v->dir);
 	free(v);
 }
@@ -258,14 +258,14 @@ static void load_function(void *ctx, const struct state_function *row)
 		return;
 	}
 	v = version_new(fn, row->version);
-	settings_done(&v->set);
-	if (settings_parse(row->settings, strlen(row->settings), &v->set, &err) < 0 ||
+	function_settings_done(&v->set);
+	if (function_settings_parse(row->settings, strlen(row->settings), &v->set, &err) < 0 ||
 	    logs_open(v, &err) < 0 || access(v->dir, R_OK) < 0) {
 		log_error("function", "cannot load function '%s': %s", row->name,
 			  err.kind ? err.text : "its directory is gone");
 		lock_free(lock);
 		logs_close(v);
-		settings_done(&v->set);
+		function_settings_done(&v->set);
 		free(v->dir);
 		free(v);
 		return;

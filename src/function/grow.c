@@ -36,8 +36,9 @@ static bool exclude_dists(struct subject *s, char **left)
 	size_t before = s->excluded.n;
 
 	for (; *left; left++) {
-		const struct lock_dist *d =
-			strncmp(*left, "dist=", 5) == 0 ? lock_find(s->lock, *left + 5) : NULL;
+		const struct lock_dist *d = strncmp(*left, "dist=", 5) == 0
+						    ? lock_find(s->lock, *left + 5)
+						    : NULL;
 
 		if (!d)
 			continue;

@@ -7,9 +7,9 @@
 #include "base/log.h"
 #include "function/priv.h"
 
-#define PROFILES_ENOUGH 4     /* of one version: later first calls teach nothing new */
+#define PROFILES_ENOUGH 4 /* of one version: later first calls teach nothing new */
 #define PROFILE_PATIENCE_MS 5000
-#define NODE_FAILURES 2	      /* forks that failed in a row: the node is dropped */
+#define NODE_FAILURES 2 /* forks that failed in a row: the node is dropped */
 
 static void free_instance(uv_handle_t *handle)
 {
@@ -281,8 +281,7 @@ static void on_message(void *ctx, struct zygote_child *child, struct wire_msg *m
 	}
 }
 
-static void describe_end(const struct instance *inst, const struct zygote_end *end,
-			 struct err *err)
+static void describe_end(const struct instance *inst, const struct zygote_end *end, struct err *err)
 {
 	if (end->oom)
 		err_set(err, ERR_DIED,
@@ -290,7 +289,8 @@ static void describe_end(const struct instance *inst, const struct zygote_end *e
 			"pipsqueak.toml",
 			(unsigned long long)(inst->v->set.memory_bytes / MIB));
 	else if (WIFSIGNALED(end->status))
-		err_set(err, ERR_DIED, "the function's process died during the call (signal %d, %s)",
+		err_set(err, ERR_DIED,
+			"the function's process died during the call (signal %d, %s)",
 			WTERMSIG(end->status), strsignal(WTERMSIG(end->status)));
 	else
 		err_set(err, ERR_DIED,

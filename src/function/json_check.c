@@ -196,8 +196,8 @@ int json_check(const char *text, size_t len, struct err *err)
 	}
 	if (bad || skip_space(&s))
 		return err_set(err, ERR_USAGE,
-			       len ? "the event is not valid JSON (at byte %zu)" :
-				     "the event is empty; send JSON, e.g. {}",
+			       len ? "the event is not valid JSON (at byte %zu)"
+				   : "the event is empty; send JSON, e.g. {}",
 			       (size_t)(s.p - text));
 	return 0;
 }

@@ -202,8 +202,8 @@ static bool provides_module(struct functions *f, struct subject *s, const char *
 		return store_provides_module(f->config.store, s->lock, name);
 #define SITE "lib/python%1$s/site-packages/%2$s"
 	return owns(f, s, SITE ".py", name) || owns(f, s, SITE "/__init__.py", name) ||
-	       owns(f, s, SITE ".%3$s.so", name) ||
-	       owns(f, s, SITE ".abi3.so", name) || owns(f, s, SITE ".so", name);
+	       owns(f, s, SITE ".%3$s.so", name) || owns(f, s, SITE ".abi3.so", name) ||
+	       owns(f, s, SITE ".so", name);
 #undef SITE
 }
 

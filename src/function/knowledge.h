@@ -23,8 +23,8 @@ struct node {
 	uint32_t id;
 	struct ids dists, modules, absent, env;
 	uint32_t everything;
-	char **adds;	   /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
-	size_t nmodules;   /* imported beyond its parent */
+	char **adds;	 /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
+	size_t nmodules; /* imported beyond its parent */
 	uint64_t last_used_us, made_us, uses;
 	uint32_t busy, children, failures;
 };
@@ -39,11 +39,11 @@ struct subject {
 	struct functions *f;
 	char *key;
 	struct interp *interp;
-	struct lock *lock;	 /* never NULL; may have no dists */
-	const char *env_path;	 /* NULL: no dists */
-	char **own;		 /* upload_own_names() */
-	char **env_names;	 /* variables set to something else than a zygote has */
-	struct ids dists;	 /* the closure */
+	struct lock *lock;    /* never NULL; may have no dists */
+	const char *env_path; /* NULL: no dists */
+	char **own;	      /* upload_own_names() */
+	char **env_names;     /* variables set to something else than a zygote has */
+	struct ids dists;     /* the closure */
 	uint32_t closure;
 	struct seen_module *seen; /* import order */
 	size_t nseen;
@@ -90,6 +90,6 @@ bool knowledge_where(struct functions *f, struct subject *s, struct node **out_p
 
 /* grow.c: nodes in the background. */
 void grow_consider(struct functions *f, struct subject *s);
-void grow_kick(struct functions *f);  /* calls have become fewer: maybe start one */
+void grow_kick(struct functions *f);   /* calls have become fewer: maybe start one */
 void grow_memory(struct functions *f); /* over budget: drop what is used least */
 void grow_close(struct functions *f);

@@ -25,8 +25,7 @@ static void append(struct log_ring *ring, const char *text, size_t len)
 		size_t cut = ring->text.len / 2;
 		char *nl = memchr(ring->text.data + cut, '\n', ring->text.len - cut);
 
-		buf_consume(&ring->text,
-			    nl ? (size_t)(nl + 1 - ring->text.data) : ring->text.len);
+		buf_consume(&ring->text, nl ? (size_t)(nl + 1 - ring->text.data) : ring->text.len);
 	}
 	if (len <= LIMIT_LOG_BYTES / 2 && buf_put(&ring->text, text, len, NULL) < 0)
 		buf_reset(&ring->text);

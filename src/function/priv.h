@@ -36,7 +36,7 @@ struct functions {
 	uint32_t nscripts;
 	struct node *nodes[LIMIT_NODES];
 	uint32_t nnodes, next_node_id;
-	uint64_t gen; /* counts changes of the tree */
+	uint64_t gen;		 /* counts changes of the tree */
 	struct ids absent_known; /* every absent thing of any node, in order of arrival */
 	struct subject *grow_queue[LIMIT_GROW_QUEUE];
 	uint32_t grow_queued, growing;
@@ -61,8 +61,8 @@ struct version {
 	struct subject *subject;
 	struct settings set;
 	double deployed;
-	int log_w;	 /* instances' stdout and stderr */
-	uv_poll_t *log;	 /* reads the other end */
+	int log_w;	/* instances' stdout and stderr */
+	uv_poll_t *log; /* reads the other end */
 	struct instance *instances;
 	uint32_t ninstances;
 	bool retired; /* no new instances; ends when idle */
@@ -104,10 +104,10 @@ enum instance_state { INSTANCE_STARTING, INSTANCE_BUSY, INSTANCE_IDLE, INSTANCE_
 
 struct instance {
 	struct version *v;
-	struct instance *next, **link;	      /* of its version */
-	struct instance *older, *newer;	      /* while idle */
-	struct zygote_child *child;	      /* NULL: not born, or ended */
-	struct function_call *call;	      /* what it works on */
+	struct instance *next, **link;	/* of its version */
+	struct instance *older, *newer; /* while idle */
+	struct zygote_child *child;	/* NULL: not born, or ended */
+	struct function_call *call;	/* what it works on */
 	enum instance_state state;
 	uint32_t node_id, calls;
 	bool from_root, profile_due, timed_out;
@@ -148,4 +148,3 @@ warn_unused int logs_open(struct version *v, struct err *err);
 void logs_close(struct version *v);
 void logs_add(struct function *fn, const char *text, size_t len);
 void logs_note(struct function *fn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-

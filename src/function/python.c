@@ -110,8 +110,8 @@ static void on_info(void *arg, struct buf *out, const struct err *failed)
 	} else if (take_info(p, out->data ? out->data : "", &err) == 0) {
 		struct err ignored;
 
-		if (q->stamp && state_put(q->f->state, STATE_INTERP, p->path, q->stamp, p->info,
-					  &ignored) < 0)
+		if (q->stamp &&
+		    state_put(q->f->state, STATE_INTERP, p->path, q->stamp, p->info, &ignored) < 0)
 			log_warn("function", "%s", ignored.text);
 	}
 	if (p->info)

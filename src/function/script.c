@@ -332,9 +332,9 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 
 	run->result.resolve_us = clock_us() - run->stage_us;
 	run->lock = lock;
-	if (lock && (lock_print(lock, &text, &ignored) < 0 ||
-		     state_put(run->f->state, STATE_LOCK, run->lock_key, 0, text.data, &ignored) <
-			     0))
+	if (lock &&
+	    (lock_print(lock, &text, &ignored) < 0 ||
+	     state_put(run->f->state, STATE_LOCK, run->lock_key, 0, text.data, &ignored) < 0))
 		log_warn("function", "keeping a lock: %s", ignored.text);
 	if (run->cancelled)
 		run_free(run);
@@ -395,7 +395,8 @@ struct run *functions_run(struct functions *f, const struct run_request *r,
 	run->arg = arg;
 	run->begin_us = clock_us();
 	run->result.timing = (struct function_timing){ UINT64_MAX, UINT64_MAX, UINT64_MAX,
-						       UINT64_MAX, UINT64_MAX, UINT64_MAX, NULL };
+						       UINT64_MAX, UINT64_MAX, UINT64_MAX,
+						       NULL };
 	run->script.r = (struct run_request){ .stdio = { -1, -1, -1 } };
 	f->runs++;
 	if (f->draining)

@@ -65,10 +65,11 @@ static int check_mount(const struct run_mount *m, bool allow_all, struct err *er
 				       m->path, never[i]);
 	for (size_t i = 0; !allow_all && i < array_len(system); i++)
 		if (is_below(m->path, system[i]))
-			return err_set(err, ERR_DENIED,
-				       "'%.200s' belongs to the system, which scripts see read-only "
-				       "already; run with --allow-all to grant it",
-				       m->path);
+			return err_set(
+				err, ERR_DENIED,
+				"'%.200s' belongs to the system, which scripts see read-only "
+				"already; run with --allow-all to grant it",
+				m->path);
 	if (!allow_all && (strcmp(m->path, "/tmp") == 0 || strcmp(m->path, "/") == 0))
 		return err_set(err, ERR_DENIED,
 			       "'%s' as a whole is not granted by default; grant a directory below "
@@ -87,17 +88,18 @@ int script_check(const struct run_request *r, struct err *err)
 			       r->kind ? r->kind : "");
 	needs_code = strcmp(r->kind, "stdin") != 0 && strcmp(r->kind, "prompt") != 0;
 	if (needs_code && (!r->code || (!*r->code && strcmp(r->kind, "code") != 0)))
-		return err_set(err, ERR_USAGE, "there is no script to run; give a path, -c CODE or "
-					       "-m MODULE");
+		return err_set(err, ERR_USAGE,
+			       "there is no script to run; give a path, -c CODE or "
+			       "-m MODULE");
 	if (!r->cwd || r->cwd[0] != '/')
 		return err_set(err, ERR_USAGE, "the working directory must be an absolute path");
 	for (int i = 0; i < 3; i++)
 		if (r->stdio[i] >= 0 && fd_is_dir(r->stdio[i]))
 			return err_set(err, ERR_USAGE,
 				       "%s is a directory; give a file, a pipe or a terminal",
-				       i == 0 ? "standard input" :
-				       i == 1 ? "standard output" :
-						"standard error");
+				       i == 0	? "standard input"
+				       : i == 1 ? "standard output"
+						: "standard error");
 	for (size_t i = 0; i < r->nmounts; i++)
 		if (check_mount(&r->mounts[i], list_has(r->flags, "allow-all"), err) < 0)
 			return -1;
@@ -169,9 +171,9 @@ int script_copy(struct script *s, const struct run_request *r, struct err *err)
 void script_done(struct script *s)
 {
 	struct run_request *c = &s->r;
-	const char *strings[] = { c->kind,	   c->code,	  c->cwd,
-				  c->python,	   c->prefix,	  c->requirements,
-				  c->pep723,	   c->index_url, c->pip_settings };
+	const char *strings[] = { c->kind,   c->code,	   c->cwd,
+				  c->python, c->prefix,	   c->requirements,
+				  c->pep723, c->index_url, c->pip_settings };
 
 	for (size_t i = 0; i < array_len(strings); i++)
 		free((char *)strings[i]);
@@ -212,8 +214,8 @@ int script_open_dir(const struct script *s)
 
 	if (strcmp(r->kind, "file") == 0) {
 		free(dir);
-		dir = r->code[0] == '/' ? mem_strdup(r->code) :
-					  mem_printf("%s/%s", r->cwd, r->code);
+		dir = r->code[0] == '/' ? mem_strdup(r->code)
+					: mem_printf("%s/%s", r->cwd, r->code);
 		*strrchr(dir, '/') = '\0';
 	}
 	if (!is_plain_path(dir)) /* nor a script in "/" itself: that is never granted whole */

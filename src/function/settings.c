@@ -11,7 +11,7 @@
 
 #define FILE_NAME "pipsqueak.toml"
 
-void settings_init(struct settings *s)
+void function_settings_init(struct settings *s)
 {
 	*s = (struct settings){
 		.memory_bytes = 512 * MIB,
@@ -24,7 +24,7 @@ void settings_init(struct settings *s)
 	};
 }
 
-void settings_done(struct settings *s)
+void function_settings_done(struct settings *s)
 {
 	for (size_t i = 0; s->entry[i]; i++)
 		free(s->entry[i]);
@@ -76,9 +76,8 @@ static int parse_entry(struct settings *s, json_t *v, struct err *err)
 
 	if (!json_is_array(v))
 		return add_entry(s, json_string_value(v), err);
-	json_array_foreach (v, i, item)
-		if (add_entry(s, json_string_value(item), err) < 0)
-			return -1;
+	json_array_foreach(v, i,
+			   item) if (add_entry(s, json_string_value(item), err) < 0) return -1;
 	return 0;
 }
 
@@ -190,7 +189,8 @@ static int parse_env(struct settings *s, json_t *v, struct err *err)
 	if (!json_is_object(v) || json_object_size(v) > LIMIT_FUNCTION_ENV)
 		return bad(err, "env", "a table of at most 256 strings");
 	s->env = mem_zero(json_object_size(v) + 1, sizeof(char *));
-	json_object_foreach (v, name, value) {
+	json_object_foreach(v, name, value)
+	{
 		const char *text = json_string_value(value);
 
 		if (!text || !*name || strchr(name, '=') ||
@@ -218,11 +218,16 @@ static const struct {
 	const char *key;
 	int (*parse)(struct settings *s, json_t *v, struct err *err);
 } keys[] = {
-	{ "entry", parse_entry },	    { "python", parse_python },
-	{ "memory", parse_memory },	    { "tmp", parse_tmp },
-	{ "timeout", parse_timeout },	    { "concurrency", parse_concurrency },
-	{ "processes", parse_processes },   { "network", parse_network },
-	{ "env", parse_env },		    { "reuse", parse_reuse },
+	{ "entry", parse_entry },
+	{ "python", parse_python },
+	{ "memory", parse_memory },
+	{ "tmp", parse_tmp },
+	{ "timeout", parse_timeout },
+	{ "concurrency", parse_concurrency },
+	{ "processes", parse_processes },
+	{ "network", parse_network },
+	{ "env", parse_env },
+	{ "reuse", parse_reuse },
 };
 
 static int parse_key(struct settings *s, const char *key, json_t *v, struct err *err)
@@ -236,30 +241,31 @@ static int parse_key(struct settings *s, const char *key, json_t *v, struct err 
 		       key);
 }
 
-int settings_parse(const char *json, size_t len, struct settings *out, struct err *err)
+int function_settings_parse(const char *json, size_t len, struct settings *out, struct err *err)
 {
 	json_error_t je;
 	json_t *root = json_loadb(json, len, 0, &je), *v;
 	const char *key;
 	int ret = 0;
 
-	settings_init(out);
+	function_settings_init(out);
 	if (!json_is_object(root)) {
 		json_decref(root);
 		return err_set(err, ERR_CORRUPT, "settings are not a JSON object: %s", je.text);
 	}
-	json_object_foreach (root, key, v) {
+	json_object_foreach(root, key, v)
+	{
 		ret = parse_key(out, key, v, err);
 		if (ret < 0)
 			break;
 	}
 	json_decref(root);
 	if (ret < 0)
-		settings_done(out);
+		function_settings_done(out);
 	return ret;
 }
 
-int settings_print(const struct settings *s, struct buf *out, struct err *err)
+int function_settings_print(const struct settings *s, struct buf *out, struct err *err)
 {
 	json_t *entry = json_array(), *env = json_object(), *root;
 	char *text;

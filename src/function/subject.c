@@ -20,8 +20,7 @@ struct subject *subject_new(struct functions *f, const char *key, struct interp 
 	s->closure = intern_put2(&f->names, "lock:", lock->hash);
 	for (size_t i = 0; i < lock->ndists; i++) {
 		const struct lock_dist *d = &lock->dists[i];
-		auto_free char *text =
-			mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
+		auto_free char *text = mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
 
 		ids_add(&s->dists, intern_put(&f->names, text));
 	}
@@ -108,7 +107,8 @@ static void add_seen(struct subject *s, uint32_t module, uint32_t dist, uint64_t
 
 static bool is_module_name(const char *name)
 {
-	if (!*name || strlen(name) > 300 || strncmp(name, "__m", 3) == 0) /* __main__, __mp_main__ */
+	if (!*name || strlen(name) > 300 ||
+	    strncmp(name, "__m", 3) == 0) /* __main__, __mp_main__ */
 		return false;
 	for (const char *p = name; *p; p++)
 		if (!isalnum((unsigned char)*p) && *p != '_' && *p != '.' &&
@@ -169,8 +169,7 @@ static void learn_reads(struct subject *s, char **reads)
 
 		if (!d)
 			continue;
-		auto_free char *text =
-			mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
+		auto_free char *text = mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
 
 		ids_add(&s->reads, intern_put(&s->f->names, text));
 	}
@@ -185,14 +184,13 @@ static void save(struct subject *s)
 	char *text;
 
 	for (size_t i = 0; i < s->nseen; i++) {
-		const char *dist = s->seen[i].dist == INTERN_NONE ?
-					   "" :
-					   intern_name(&f->names, s->seen[i].dist);
+		const char *dist = s->seen[i].dist == INTERN_NONE
+					   ? ""
+					   : intern_name(&f->names, s->seen[i].dist);
 
-		json_array_append_new(modules,
-				      json_pack("[s, I, s]",
-						intern_name(&f->names, s->seen[i].module),
-						(json_int_t)s->seen[i].self_us, dist));
+		json_array_append_new(modules, json_pack("[s, I, s]",
+							 intern_name(&f->names, s->seen[i].module),
+							 (json_int_t)s->seen[i].self_us, dist));
 	}
 	for (size_t i = 0; i < s->reads.n; i++)
 		json_array_append_new(reads, json_string(intern_name(&f->names, s->reads.v[i])));
@@ -215,7 +213,8 @@ void subject_load(struct subject *s)
 	if (state_get(f->state, STATE_PROFILE, s->key, 0, &text, &err) != 1)
 		return;
 	root = json_loads(text.data, 0, NULL);
-	json_array_foreach (json_object_get(root, "modules"), i, v) {
+	json_array_foreach(json_object_get(root, "modules"), i, v)
+	{
 		const char *name = json_string_value(json_array_get(v, 0));
 		const char *dist = json_string_value(json_array_get(v, 2));
 
@@ -224,9 +223,8 @@ void subject_load(struct subject *s)
 				 *dist ? intern_put(&f->names, dist) : INTERN_NONE,
 				 (uint64_t)json_integer_value(json_array_get(v, 1)));
 	}
-	json_array_foreach (json_object_get(root, "reads"), i, v)
-		if (json_string_value(v))
-			ids_add(&s->reads, intern_put(&f->names, json_string_value(v)));
+	json_array_foreach(json_object_get(root, "reads"), i, v) if (json_string_value(v))
+		ids_add(&s->reads, intern_put(&f->names, json_string_value(v)));
 	ids_seal(&s->reads);
 	s->profiles = root ? 1 : 0;
 	json_decref(root);

@@ -150,14 +150,14 @@ int upload_unpack(const void *zip, size_t len, const char *dir, struct err *err)
 	source = zip_source_buffer_create(zip, len, 0, &ze);
 	u.zip = source ? zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &ze) : NULL;
 	if (!u.zip) {
-		err_set(err, ERR_USAGE, "the upload is not a zip file: %s", zip_error_strerror(&ze));
+		err_set(err, ERR_USAGE, "the upload is not a zip file: %s",
+			zip_error_strerror(&ze));
 		zip_source_free(source);
 		zip_error_fini(&ze);
 		return -1;
 	}
 	zip_error_fini(&ze);
-	if (mkdir(dir, 0755) < 0 ||
-	    (u.dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+	if (mkdir(dir, 0755) < 0 || (u.dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		err_sys(err, errno, "making the function's directory");
 	else if (fchmod(u.dirfd, 0755) < 0)
 		err_sys(err, errno, "chmod");
