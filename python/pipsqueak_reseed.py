@@ -138,4 +138,7 @@ def remember(state):
         kind = type(thing)
         if issubclass(kind, wanted) and not (skip and issubclass(kind, skip)):
             if id(thing) not in seen:
-                state.seeds.append(_weakref.ref(thing))
+                try:
+                    state.seeds.append(_weakref.ref(thing))
+                except TypeError:  # a C type without weak references: it is kept alive instead
+                    state.seeds.append(lambda thing=thing: thing)

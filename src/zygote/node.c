@@ -114,7 +114,7 @@ void node_dead(struct zygote_node *node, const struct err *why)
 	if (node->z->on_gone && node->data)
 		node->z->on_gone(node->z->on_gone_ctx, node);
 	node->data = NULL;
-	if (node->control >= 0)
+	if (node->listening)
 		uv_close((uv_handle_t *)&node->poll, on_poll_closed);
 	fd_close(&node->control);
 	if (node->root != node)
@@ -212,6 +212,7 @@ static void listen_to(struct zygote_node *node)
 {
 	must(uv_poll_init(node->z->loop, &node->poll, node->control) == 0);
 	node->poll.data = node;
+	node->listening = true;
 	node->refs++;
 	must(uv_poll_start(&node->poll, UV_READABLE, on_control) == 0);
 }
@@ -382,6 +383,7 @@ static void on_root_cell(void *arg, struct cell *cell, const struct err *err)
 	node->phase = WIRE_FROM_ROOT_STARTING;
 	must(uv_poll_init(g->z->loop, &node->poll, node->control) == 0);
 	node->poll.data = g;
+	node->listening = true;
 	node->refs++;
 	must(uv_poll_start(&node->poll, UV_READABLE, on_root_control) == 0);
 	spawn_root(g, pair[1]);

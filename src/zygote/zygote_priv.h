@@ -27,7 +27,7 @@ struct zygote_node {
 	enum wire_phase phase;
 	uint32_t forking, growing, children;
 	uint64_t forks;
-	bool asleep, gone;
+	bool asleep, gone, listening;
 	void *data;
 	uint64_t unique_bytes, rss_bytes, measured_us;
 	struct cell *pool[CELL_KINDS][LIMIT_CELL_POOL];
