@@ -52,6 +52,17 @@ static void meta_end(struct meta *m, const struct err *err)
 	meta_free(m);
 }
 
+/* Under URL and sha256: what was read by ranges is not covered by the wheel's sum, so a hostile
+ * index could otherwise give another index's wheel a METADATA of its own. */
+static char *meta_path(const struct meta *m)
+{
+	auto_free char *key = mem_printf("%s\n%s", m->url, m->sha256);
+	char sum[SHA_HEX];
+
+	sha_text(key, strlen(key), sum);
+	return cache_path(m->index, "metadata", sum);
+}
+
 /* METADATA is whole in body: trim it, keep it, give it. A file of a few KB: no thread needed. */
 static void finish(struct meta *m)
 {
@@ -59,7 +70,7 @@ static void finish(struct meta *m)
 
 	zip_trim_metadata(&m->body);
 	if (m->sha256[0]) {
-		auto_free char *path = cache_path(m->index, "metadata", m->sha256);
+		auto_free char *path = meta_path(m);
 
 		if (cache_put(m->index, path, &m->body, &err) < 0)
 			unlink(path); /* not kept: asked for again the next time */
@@ -256,7 +267,7 @@ static void by_core(struct meta *m)
 static void work_look(uv_work_t *work)
 {
 	struct meta *m = work->data;
-	auto_free char *path = cache_path(m->index, "metadata", m->sha256);
+	auto_free char *path = meta_path(m);
 	auto_free char *wheel = wheel_path(m->index, m->sha256, m->filename);
 	struct err err;
 
