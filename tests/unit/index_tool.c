@@ -8,6 +8,7 @@
  *       --fetch      have every wheel in the cache too
  *       --twice      ask for every wheel twice
  *       --close MS   close the index so long after the resolver is up, whatever is under way
+ *       --at-lock    count these MS from when the lock is there, so among the downloads
  *       --repeat N   resolve N times in one process
  * Prints the lock as JSON; times and progress go to standard error.
  */
@@ -32,7 +33,7 @@ struct tool {
 	struct index_request request;
 	const char *python_path; /* for the resolver: where resolver.py and the stand-in are */
 	struct lock *lock;
-	bool fetch, twice, done;
+	bool fetch, twice, at_lock, done;
 	int close_ms; /* -1: not before the end */
 	uv_timer_t closer;
 	uint64_t up_us; /* when the resolver was up */
@@ -101,6 +102,19 @@ static void on_wheel(void *arg, const char *path, const struct err *err)
 		t->done = true;
 }
 
+static void on_close_time(uv_timer_t *timer)
+{
+	struct tool *t = timer->data;
+
+	index_close(steal(t->index));
+}
+
+static void start_closer(struct tool *t)
+{
+	uv_update_time(&t->loop); /* starting a resolver took its time */
+	uv_timer_start(&t->closer, on_close_time, (uint64_t)t->close_ms, 0);
+}
+
 static void on_lock(void *arg, struct lock *lock, const struct err *err)
 {
 	struct tool *t = arg;
@@ -115,15 +129,10 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 	t->lock = lock;
 	t->wheels_left = t->fetch ? lock->ndists * (t->twice ? 2 : 1) : 0;
 	t->done = t->wheels_left == 0;
+	if (t->close_ms >= 0 && t->at_lock)
+		start_closer(t);
 	for (size_t i = 0; i < t->wheels_left; i++)
 		index_fetch(t->index, &lock->dists[i % lock->ndists], say, on_wheel, t);
-}
-
-static void on_close_time(uv_timer_t *timer)
-{
-	struct tool *t = timer->data;
-
-	index_close(steal(t->index));
 }
 
 static void run_once(struct tool *t)
@@ -132,8 +141,8 @@ static void run_once(struct tool *t)
 
 	t->done = false;
 	index_resolve(t->index, &t->request, say, on_lock, t);
-	if (t->close_ms >= 0)
-		uv_timer_start(&t->closer, on_close_time, (uint64_t)t->close_ms, 0);
+	if (t->close_ms >= 0 && !t->at_lock)
+		start_closer(t);
 	while (!t->done && uv_run(&t->loop, UV_RUN_ONCE))
 		continue;
 	fprintf(stderr, "took %.1f ms and %.1f ms to start the resolver\n",
@@ -166,6 +175,8 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 			t->fetch = true;
 		} else if (strcmp(argv[i], "--twice") == 0) {
 			t->twice = true;
+		} else if (strcmp(argv[i], "--at-lock") == 0) {
+			t->at_lock = true;
 		} else if (strcmp(argv[i], "--close") == 0 && argv[i + 1]) {
 			t->close_ms = atoi(argv[++i]);
 		} else if (strcmp(argv[i], "--repeat") == 0 && argv[i + 1]) {

@@ -144,6 +144,18 @@ def test_close_in_the_middle(index, tool, ms):
     assert answer.status == SYSTEM and "shutting down" in answer.text
 
 
+@pytest.mark.parametrize("ms", [0, 5, 200])
+def test_close_while_wheels_wait_for_their_turn(index, tool, ms):
+    names = [f"dist-{i}" for i in range(20)]
+    for name in names:
+        index.add(name, padding=200_000)
+    assert tool(*names).status == 0  # metadata is known from now on
+    for files in index.files.values():
+        index.routes[f"/files/{files[0].filename}"] = lambda h: time.sleep(1)
+    answer = tool("--close", str(ms), "--at-lock", "--fetch", *names)
+    assert answer.status == SYSTEM and answer.text.count("shutting down") == 20
+
+
 def test_one_download_however_many_ask(index, tool):
     for i in range(12):
         index.add(f"dist-{i}", padding=200_000)
