@@ -10,8 +10,7 @@
 #include "index/zip.h"
 
 #define TAIL_BYTES (64 * KIB) /* holds directory and METADATA of most wheels */
-#define DIRECTORY_BYTES (32 * MIB)
-#define MEMBER_SLACK 512 /* the local header's extra field is not known in advance */
+#define MEMBER_SLACK 512      /* the local header's extra field is not known in advance */
 
 /* METADATA of one wheel on its way: cache, then the index's own file, then parts of the wheel by
  * ranges, then the whole wheel. */
@@ -189,7 +188,7 @@ static void on_directory(void *arg, struct fetch_reply *reply, const struct err 
 	}
 	m->directory = reply->body;
 	memset(&reply->body, 0, sizeof(reply->body));
-	m->directory.max = DIRECTORY_BYTES + KIB;
+	m->directory.max = LIMIT_ZIP_DIRECTORY_BYTES + KIB;
 	if (m->dir_from + m->dir_len > m->tail_from &&
 	    buf_put(&m->directory, m->tail.data, m->dir_from + m->dir_len - m->tail_from, &m->err) <
 		    0) {
@@ -212,7 +211,7 @@ static void on_tail(void *arg, struct fetch_reply *reply, const struct err *err)
 	memset(&reply->body, 0, sizeof(reply->body));
 	tail = (struct zip_part){ m->tail.data, m->tail.len, m->tail_from };
 	if (zip_find_directory(&tail, &m->dir_from, &m->dir_len, &m->err) < 0 ||
-	    m->dir_len > DIRECTORY_BYTES || m->dir_from + m->dir_len > m->size)
+	    m->dir_len > LIMIT_ZIP_DIRECTORY_BYTES || m->dir_from + m->dir_len > m->size)
 		by_whole(m);
 	else if (m->dir_from >= m->tail_from)
 		find_member(m);
