@@ -25,6 +25,9 @@
 #define LIMIT_INDEX_PAGE_BYTES (64 * MIB)
 #define LIMIT_PAGE_FRESH_S 600 /* then the index is asked whether its page changed */
 #define LIMIT_METADATA_BYTES (4 * MIB)
+#define LIMIT_ZIP_DIRECTORY_BYTES (32 * MIB) /* of a wheel that is read by ranges */
+#define LIMIT_INDEX_SOURCES 64 /* indexes, find-links or hosts in one list of settings */
+#define LIMIT_TAGS 16384 /* that one interpreter takes */
 #define LIMIT_WHEEL_BYTES (4 * GIB)
 #define LIMIT_REDIRECTS 10
 #define LIMIT_RETRIES 4

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "index/digest.h"
 
+#include <ctype.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,7 +187,10 @@ static int parse_html(const struct digest_page *page, struct buf *out, struct er
 
 int digest_parse(const struct digest_page *page, struct buf *out, struct err *err)
 {
-	size_t skip = strspn(page->len ? page->text : "", " \t\r\n");
+	size_t skip = 0;
+
+	while (skip < page->len && isspace((unsigned char)page->text[skip]))
+		skip++;
 
 	if (page->content_type && strstr(page->content_type, "json"))
 		return parse_json(page, out, err);

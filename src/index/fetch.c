@@ -223,15 +223,16 @@ static void attempt_start(struct fetch *f)
 	must(curl_multi_add_handle(f->fetcher->multi, easy) == CURLM_OK);
 }
 
-static bool is_transient(CURLcode code, long status)
+static bool is_transient(CURLcode code, long status, int attempt)
 {
 	switch (code) {
+	case CURLE_OPERATION_TIMEDOUT: /* waited for long enough already */
+		return attempt == 0;
 	case CURLE_OK:
 		return status == 429 || status >= 500;
 	case CURLE_COULDNT_CONNECT:
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_PARTIAL_FILE:
-	case CURLE_OPERATION_TIMEDOUT:
 	case CURLE_GOT_NOTHING:
 	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR:
@@ -311,7 +312,7 @@ static void attempt_over(struct fetch *f, CURLcode code)
 	curl_multi_remove_handle(f->fetcher->multi, f->easy);
 	curl_easy_cleanup(f->easy);
 	f->easy = NULL;
-	if (!f->stopped && is_transient(code, status) && f->attempt < LIMIT_RETRIES) {
+	if (!f->stopped && is_transient(code, status, f->attempt) && f->attempt < LIMIT_RETRIES) {
 		free(steal(f->reply.content_type));
 		free(steal(f->reply.url));
 		attempt_again(f);

@@ -31,9 +31,9 @@ struct index_resolver_source {
 
 struct index_config {
 	const char *cache_dir; /* tier 1 lives below: created when missing */
-	const char *
-		pip_settings; /* JSON from the client's or daemon's pip configuration: see
-				 python/pipconf.py; NULL: asked for at open from the daemon's own */
+	/* JSON of python/pipconf.py, run by who starts the daemon (which itself never forks); NULL:
+	 * then each request must carry its own. */
+	const char *pip_settings;
 	struct index_resolver_source resolver;
 };
 
@@ -64,10 +64,15 @@ void index_close(struct index *index); /* outstanding callbacks get ERR_SYSTEM "
  * the daemon keeps the lock, so that a second run costs one look-up. out has 65 bytes. */
 void index_request_key(const struct index_request *request, char *out);
 
-/* Resolve. progress may be NULL. */
+/* Resolve. progress may be NULL. done is called once, maybe before this returns (when the source
+ * of resolvers fails at once); the request's strings are copied. Kinds of error: ERR_USAGE
+ * (malformed input, no settings), ERR_NOT_FOUND (no such package, no wheel that fits),
+ * ERR_CONFLICT, ERR_UPSTREAM, ERR_DENIED, ERR_TIMEOUT, ERR_LIMIT, ERR_CORRUPT (a lie was caught),
+ * ERR_DIED (the resolver ended). */
 void index_resolve(struct index *index, const struct index_request *request,
 		   index_progress_fn progress, index_lock_fn done, void *arg);
 
-/* Have the wheel in the cache, sha256 checked; one download however many ask. */
+/* Have the wheel in the cache, sha256 checked; one download however many ask. done is never called
+ * before this returns. Credentials and certificates are those of the last index_resolve(). */
 void index_fetch(struct index *index, const struct lock_dist *dist, index_progress_fn progress,
 		 index_wheel_fn done, void *arg);

@@ -10,8 +10,7 @@
 #include "index/zip.h"
 
 #define TAIL_BYTES (64 * KIB) /* holds directory and METADATA of most wheels */
-#define DIRECTORY_BYTES (32 * MIB)
-#define MEMBER_SLACK 512 /* the local header's extra field is not known in advance */
+#define MEMBER_SLACK 512      /* the local header's extra field is not known in advance */
 
 /* METADATA of one wheel on its way: cache, then the index's own file, then parts of the wheel by
  * ranges, then the whole wheel. */
@@ -52,6 +51,17 @@ static void meta_end(struct meta *m, const struct err *err)
 	meta_free(m);
 }
 
+/* Under URL and sha256: what was read by ranges is not covered by the wheel's sum, so a hostile
+ * index could otherwise give another index's wheel a METADATA of its own. */
+static char *meta_path(const struct meta *m)
+{
+	auto_free char *key = mem_printf("%s\n%s", m->url, m->sha256);
+	char sum[SHA_HEX];
+
+	sha_text(key, strlen(key), sum);
+	return cache_path(m->index, "metadata", sum);
+}
+
 /* METADATA is whole in body: trim it, keep it, give it. A file of a few KB: no thread needed. */
 static void finish(struct meta *m)
 {
@@ -59,7 +69,7 @@ static void finish(struct meta *m)
 
 	zip_trim_metadata(&m->body);
 	if (m->sha256[0]) {
-		auto_free char *path = cache_path(m->index, "metadata", m->sha256);
+		auto_free char *path = meta_path(m);
 
 		if (cache_put(m->index, path, &m->body, &err) < 0)
 			unlink(path); /* not kept: asked for again the next time */
@@ -178,7 +188,7 @@ static void on_directory(void *arg, struct fetch_reply *reply, const struct err 
 	}
 	m->directory = reply->body;
 	memset(&reply->body, 0, sizeof(reply->body));
-	m->directory.max = DIRECTORY_BYTES + KIB;
+	m->directory.max = LIMIT_ZIP_DIRECTORY_BYTES + KIB;
 	if (m->dir_from + m->dir_len > m->tail_from &&
 	    buf_put(&m->directory, m->tail.data, m->dir_from + m->dir_len - m->tail_from, &m->err) <
 		    0) {
@@ -201,7 +211,7 @@ static void on_tail(void *arg, struct fetch_reply *reply, const struct err *err)
 	memset(&reply->body, 0, sizeof(reply->body));
 	tail = (struct zip_part){ m->tail.data, m->tail.len, m->tail_from };
 	if (zip_find_directory(&tail, &m->dir_from, &m->dir_len, &m->err) < 0 ||
-	    m->dir_len > DIRECTORY_BYTES || m->dir_from + m->dir_len > m->size)
+	    m->dir_len > LIMIT_ZIP_DIRECTORY_BYTES || m->dir_from + m->dir_len > m->size)
 		by_whole(m);
 	else if (m->dir_from >= m->tail_from)
 		find_member(m);
@@ -256,7 +266,7 @@ static void by_core(struct meta *m)
 static void work_look(uv_work_t *work)
 {
 	struct meta *m = work->data;
-	auto_free char *path = cache_path(m->index, "metadata", m->sha256);
+	auto_free char *path = meta_path(m);
 	auto_free char *wheel = wheel_path(m->index, m->sha256, m->filename);
 	struct err err;
 

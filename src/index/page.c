@@ -241,10 +241,21 @@ static void work_directory(uv_work_t *work)
 		p->rc = filter(p);
 }
 
+/* Under the credentials too: who has none must not be given what was fetched with some. */
+static char *page_path(struct page *p)
+{
+	const struct settings_auth *auth = settings_find_auth(p->settings, p->url);
+	auto_free char *key = mem_printf("%s\n%s\n%s", p->url, auth ? auth->user : "",
+					 auth ? auth->password : "");
+	char sum[SHA_HEX];
+
+	sha_text(key, strlen(key), sum);
+	return cache_path(p->index, "pages", sum);
+}
+
 void page_get(struct index *index, const struct page_want *want, page_fn done, void *arg)
 {
 	struct page *p = mem_new(struct page);
-	char sum[SHA_HEX];
 
 	p->index = index_ref(index);
 	p->source = mem_strdup(want->source);
@@ -260,7 +271,6 @@ void page_get(struct index *index, const struct page_want *want, page_fn done, v
 		return;
 	}
 	p->url = want->links ? mem_strdup(p->source) : mem_printf("%s/%s/", p->source, p->name);
-	sha_text(p->url, strlen(p->url), sum);
-	p->path = cache_path(index, "pages", sum);
+	p->path = page_path(p);
 	run(p, work_cached, on_cached);
 }

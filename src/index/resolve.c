@@ -320,14 +320,25 @@ static bool find_given(struct resolve *r, const char *name, const char *url,
 	return false;
 }
 
+/* Where the whole URL, no part of a longer one, stands in the caller's text; NULL: nowhere. */
+static const char *find_whole(const char *text, const char *url)
+{
+	size_t len = strlen(url);
+
+	for (const char *hit = strstr(text, url); hit; hit = strstr(hit + 1, url))
+		if (!hit[len] || strchr(" \t\r\n\"'#;,", hit[len]))
+			return hit;
+	return NULL;
+}
+
 /* An URL that the caller wrote: its file name and, if given there, its sha256. */
 static bool find_written(struct resolve *r, const char *url, struct digest_line *out)
 {
 	size_t len = strcspn(url, "?#"), from = len;
-	char *hit;
+	const char *hit;
 
 	if ((strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0) ||
-	    !(hit = strstr(r->text, url)))
+	    !(hit = find_whole(r->text, url)))
 		return false;
 	while (from && url[from - 1] != '/')
 		from--;
@@ -399,7 +410,7 @@ static void need_index(struct resolve *r, const struct wire_msg *m)
 	struct settings *own;
 	struct err err;
 
-	if (!url || !mode || !strstr(r->text, url) || r->pages_open) {
+	if (!url || !mode || !find_whole(r->text, url) || r->pages_open) {
 		broken(r, "an index that the request does not name");
 		return;
 	}

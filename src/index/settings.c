@@ -6,9 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
-
-#define SETTINGS_LIST 64 /* entries of one list; more is refused */
 
 static void list_free(char **list, size_t n)
 {
@@ -144,9 +143,9 @@ int settings_add_index(struct settings *s, const char *url, bool first, struct e
 	}
 	for (len = strlen(clean); len && clean[len - 1] == '/'; len--)
 		clean[len - 1] = '\0';
-	if (s->nindexes > SETTINGS_LIST) {
+	if (s->nindexes > LIMIT_INDEX_SOURCES) {
 		free(clean);
-		return err_set(err, ERR_LIMIT, "more than %d index URLs", SETTINGS_LIST);
+		return err_set(err, ERR_LIMIT, "more than %d index URLs", LIMIT_INDEX_SOURCES);
 	}
 	if (first && s->nindexes) {
 		free(s->indexes[0]);
@@ -191,7 +190,7 @@ static int each(struct settings *s, json_t *list,
 {
 	if (!list || json_is_null(list))
 		return 0;
-	if (!json_is_array(list) || json_array_size(list) > SETTINGS_LIST)
+	if (!json_is_array(list) || json_array_size(list) > LIMIT_INDEX_SOURCES)
 		return err_set(err, ERR_USAGE, "pip's settings: a list is broken or too long");
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const char *text = json_string_value(json_array_get(list, i));
@@ -206,7 +205,7 @@ static int each(struct settings *s, json_t *list,
 
 static void parse_auth(struct settings *s, json_t *list)
 {
-	for (size_t i = 0; i < json_array_size(list) && i < SETTINGS_LIST; i++) {
+	for (size_t i = 0; i < json_array_size(list) && i < LIMIT_INDEX_SOURCES; i++) {
 		const char *origin, *user, *password;
 		struct settings_auth *a;
 

@@ -4,9 +4,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 
-#define SLOTS (4 * TAGS_MAX) /* a power of two */
+#define SLOTS (4 * LIMIT_TAGS) /* a power of two */
 #define TAG_BYTES 128
 
 struct tags {
@@ -62,7 +63,7 @@ void tags_add(struct tags *t, const char *tag)
 {
 	uint32_t slot;
 
-	if (t->n >= TAGS_MAX || find(t, tag, strlen(tag), &slot) >= 0)
+	if (t->n >= LIMIT_TAGS || find(t, tag, strlen(tag), &slot) >= 0)
 		return;
 	t->names = mem_resize(t->names, (t->n + 1) * sizeof(*t->names));
 	t->names[t->n++] = mem_strdup(tag);

@@ -8,13 +8,11 @@
 
 #include <stddef.h>
 
-#define TAGS_MAX 16384
-
 struct tags;
 
 struct tags *tags_new(void);
 void tags_free(struct tags *t);			/* NULL is fine */
-void tags_add(struct tags *t, const char *tag); /* in order; beyond TAGS_MAX ignored */
+void tags_add(struct tags *t, const char *tag); /* in order; beyond LIMIT_TAGS ignored */
 size_t tags_count(const struct tags *t);
 /* The best rank (0 is best) of a wheel's compressed tags; -1: none fits. */
 int tags_rank(const struct tags *t, const char *filename, size_t len);

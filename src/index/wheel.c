@@ -322,19 +322,23 @@ void wheel_get(struct index *index, const struct wheel_want *want, index_progres
 	run(job, job->sha256[0] ? work_look : work_nothing, on_looked);
 }
 
+static struct wheel_job *find_queued(struct index *index)
+{
+	struct wheel_job *job = index->jobs;
+
+	while (job && !job->queued)
+		job = job->next;
+	return job;
+}
+
 void wheels_close(struct index *index)
 {
-	bool found;
+	struct wheel_job *job;
 	struct err err;
 
 	err_set(&err, ERR_SYSTEM, "shutting down");
-	do { /* what is on the pool or being fetched ends by itself */
-		found = false;
-		for (struct wheel_job *job = index->jobs; job && !found; job = job->next)
-			if (job->queued) {
-				found = true;
-				job->queued = false;
-				job_end(job, &err);
-			}
-	} while (found);
+	while ((job = find_queued(index))) { /* what is under way ends by itself */
+		job->queued = false;
+		job_end(job, &err);
+	}
 }

@@ -6,6 +6,9 @@
  *       --cache DIR  --info FILE  --settings FILE  --index-url URL  --resolver DIR:DIR
  *       --requirements FILE  --pyproject FILE  --pep723 FILE  --pylock FILE
  *       --fetch      have every wheel in the cache too
+ *       --twice      ask for every wheel twice
+ *       --close MS   close the index so long after the resolver is up, whatever is under way
+ *       --at-lock    count these MS from when the lock is there, so among the downloads
  *       --repeat N   resolve N times in one process
  * Prints the lock as JSON; times and progress go to standard error.
  */
@@ -30,7 +33,9 @@ struct tool {
 	struct index_request request;
 	const char *python_path; /* for the resolver: where resolver.py and the stand-in are */
 	struct lock *lock;
-	bool fetch, done;
+	bool fetch, twice, at_lock, done;
+	int close_ms; /* -1: not before the end */
+	uv_timer_t closer;
 	uint64_t up_us; /* when the resolver was up */
 	size_t wheels_left;
 	int status;
@@ -97,6 +102,19 @@ static void on_wheel(void *arg, const char *path, const struct err *err)
 		t->done = true;
 }
 
+static void on_close_time(uv_timer_t *timer)
+{
+	struct tool *t = timer->data;
+
+	index_close(steal(t->index));
+}
+
+static void start_closer(struct tool *t)
+{
+	uv_update_time(&t->loop); /* starting a resolver took its time */
+	uv_timer_start(&t->closer, on_close_time, (uint64_t)t->close_ms, 0);
+}
+
 static void on_lock(void *arg, struct lock *lock, const struct err *err)
 {
 	struct tool *t = arg;
@@ -109,10 +127,12 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 	}
 	lock_free(t->lock);
 	t->lock = lock;
-	t->wheels_left = t->fetch ? lock->ndists : 0;
+	t->wheels_left = t->fetch ? lock->ndists * (t->twice ? 2 : 1) : 0;
 	t->done = t->wheels_left == 0;
-	for (size_t i = 0; t->fetch && i < lock->ndists; i++)
-		index_fetch(t->index, &lock->dists[i], say, on_wheel, t);
+	if (t->close_ms >= 0 && t->at_lock)
+		start_closer(t);
+	for (size_t i = 0; i < t->wheels_left; i++)
+		index_fetch(t->index, &lock->dists[i % lock->ndists], say, on_wheel, t);
 }
 
 static void run_once(struct tool *t)
@@ -121,6 +141,8 @@ static void run_once(struct tool *t)
 
 	t->done = false;
 	index_resolve(t->index, &t->request, say, on_lock, t);
+	if (t->close_ms >= 0 && !t->at_lock)
+		start_closer(t);
 	while (!t->done && uv_run(&t->loop, UV_RUN_ONCE))
 		continue;
 	fprintf(stderr, "took %.1f ms and %.1f ms to start the resolver\n",
@@ -151,6 +173,12 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 			*o->to = o->file ? slurp(argv[i]) : argv[i];
 		} else if (strcmp(argv[i], "--fetch") == 0) {
 			t->fetch = true;
+		} else if (strcmp(argv[i], "--twice") == 0) {
+			t->twice = true;
+		} else if (strcmp(argv[i], "--at-lock") == 0) {
+			t->at_lock = true;
+		} else if (strcmp(argv[i], "--close") == 0 && argv[i + 1]) {
+			t->close_ms = atoi(argv[++i]);
 		} else if (strcmp(argv[i], "--repeat") == 0 && argv[i + 1]) {
 			repeat = atoi(argv[++i]);
 		} else {
@@ -162,7 +190,7 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 
 int main(int argc, char **argv)
 {
-	struct tool t = { 0 };
+	struct tool t = { .close_ms = -1 };
 	struct index_config config = { .resolver = { start_resolver, &t } };
 	const char **with = mem_zero((size_t)argc + 1, sizeof(*with));
 	struct option options[] = {
@@ -183,6 +211,8 @@ int main(int argc, char **argv)
 
 	t.request.with = with;
 	uv_loop_init(&t.loop);
+	uv_timer_init(&t.loop, &t.closer);
+	t.closer.data = &t;
 	if (index_open(&t.loop, &config, &t.index, &err) < 0) {
 		fprintf(stderr, "error: %s\n", err.text);
 		return 2;
@@ -193,6 +223,7 @@ int main(int argc, char **argv)
 		printf("%s\n", out.data);
 	lock_free(t.lock);
 	index_close(t.index);
+	uv_close((uv_handle_t *)&t.closer, NULL);
 	uv_run(&t.loop, UV_RUN_DEFAULT);
 	if (uv_loop_close(&t.loop) != 0) {
 		fprintf(stderr, "error: handles are left open\n");

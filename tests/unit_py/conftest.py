@@ -206,6 +206,7 @@ class Tool:
         self.cache = where / "cache"
         self.settings = {"index_url": index.url, "timeout": 5}
         self.info = python_info()
+        self.resolver = f"{ROOT / 'python'}:{ROOT / 'tests/unit_py/standin'}"
 
     def __call__(self, *args, **texts) -> Answer:
         """texts: requirements, pyproject, pep723, pylock."""
@@ -217,7 +218,7 @@ class Tool:
             options += [f"--{key}", str(path)]
         done = subprocess.run(
             [BUILD / "tests/unit/index_tool", "--cache", self.cache, *options]
-            + ["--resolver", f"{ROOT / 'python'}:{ROOT / 'tests/unit_py/standin'}", *args],
+            + ["--resolver", self.resolver, *args],
             capture_output=True,
             text=True,
             timeout=120,

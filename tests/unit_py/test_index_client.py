@@ -4,11 +4,12 @@
 import base64
 import hashlib
 import os
+import threading
 
 import pytest
 
 # exit codes of base/err.c
-NOT_FOUND, CONFLICT, LIMIT, DENIED, CORRUPT, UPSTREAM = 3, 4, 6, 7, 8, 9
+NOT_FOUND, CONFLICT, LIMIT, DENIED, CORRUPT, UPSTREAM, TIMEOUT = 3, 4, 6, 7, 8, 9, 10
 
 
 def test_json_index(index, tool):
@@ -302,3 +303,23 @@ def test_no_settings_is_a_clear_error(index, tool):
     tool.settings = {}
     answer = tool("alpha")
     assert answer.status == NOT_FOUND
+
+
+def test_stalled_download_times_out(index, tool):
+    file = index.add("alpha")
+    gone = threading.Event()
+
+    def stall(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 10)
+        handler.wfile.flush()
+        gone.wait(20)
+
+    index.routes[f"/files/{file.filename}"] = stall
+    tool.settings["timeout"] = 1
+    answer = tool("--fetch", "alpha")
+    gone.set()
+    assert answer.status == TIMEOUT and "did not answer in time" in answer.text
+    assert len(index.downloads(file)) == 2
