@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: the command line. The texts of `pipsqueak help`.
+ */
+#pragma once
+
+static const char help_overview[] =
+	"Pipsqueak starts Python with heavy packages in milliseconds.\n"
+	"\n"
+	"usage: pipsqueak [--dir DIR] VERB ...\n"
+	"\n"
+	"  run      run a script, code or module with any packages\n"
+	"  deploy   deploy a directory or file as a function\n"
+	"  invoke   call a function\n"
+	"  ls       list functions\n"
+	"  rm       remove a function\n"
+	"  logs     what a function printed\n"
+	"  tree     the sleeping interpreters: what each holds, memory, uses\n"
+	"  status   the daemon and what this host gives it\n"
+	"  daemon   run the daemon in the foreground\n"
+	"  version\n"
+	"  help VERB\n"
+	"\n"
+	"--dir DIR (or PIPSQUEAK_DIR) keeps state, cache and sockets below DIR. A daemon is "
+	"started\n"
+	"when none runs; it leaves after 10 minutes without work.\n";
+
+static const struct {
+	const char *verb, *text;
+} help_verbs[] = {
+	{ "run",
+	  "usage: pipsqueak run [FLAGS] [SCRIPT | - | -c CODE | -m MODULE] [ARGUMENTS]\n"
+	  "Run Python as `python3` would, forked from a sleeping interpreter. Without a script: a\n"
+	  "prompt on a terminal, else the script is read from standard input. A leading word\n"
+	  "python or python3 is accepted. Packages come from the script's PEP 723 block and from:\n"
+	  "  --with REQUIREMENT         a requirement (PEP 508); repeatable, commas separate\n"
+	  "  --with-requirements FILE   a requirements.txt\n"
+	  "  --index-url URL            instead of pip's configured index\n"
+	  "  --python PATH|VERSION      the interpreter (default: the daemon's)\n"
+	  "Permissions. By default a script may read the working directory and its own (unless "
+	  "that\n"
+	  "is HOME or /), write its private /tmp and HOME, and use the loopback of its own "
+	  "network.\n"
+	  "  --allow-read=PATH          show PATH, read-only; repeatable\n"
+	  "  --allow-write[=PATH]       PATH (default: the working directory) may be written\n"
+	  "  --allow-env[=NAME]         pass the variable NAME, or all\n"
+	  "  --allow-net                not in this release: scripts have no network\n"
+	  "  -A, --allow-all            files and environment as a plain python3 has them\n"
+	  "Other flags:\n"
+	  "  --timing                   where the milliseconds went, on standard error\n"
+	  "  -q, --quiet                no progress\n"
+	  "Exit code: the script's; by signal if it died of one; else 2 usage, 3 not found,\n"
+	  "4 conflict, 6 limit, 7 denied, 8 corrupt, 9 index, 10 timeout, 11 system, 13 start.\n" },
+	{ "deploy",
+	  "usage: pipsqueak deploy DIR|FILE [--name NAME] [--python PATH|VERSION] [--index-url "
+	  "URL]\n"
+	  "Deploy a function: code, and packages from pylock.toml, requirements.txt, "
+	  "pyproject.toml\n"
+	  "or a PEP 723 block, whichever is there first. Entry by convention (handler.handler,\n"
+	  "main.handler, lambda_function.lambda_handler, f.f) or from pipsqueak.toml. NAME "
+	  "defaults\n"
+	  "to the directory's. At most 256 MiB in 20,000 files.\n" },
+	{ "invoke",
+	  "usage: pipsqueak invoke NAME [JSON | @FILE | -] [--timing]\n"
+	  "Call a function with an event (default null; at most 6 MiB) and print its answer.\n" },
+	{ "ls", "usage: pipsqueak ls [--json]\n" },
+	{ "rm", "usage: pipsqueak rm NAME\nRunning calls end first.\n" },
+	{ "logs",
+	  "usage: pipsqueak logs NAME\nThe last MiB that the function's instances printed.\n" },
+	{ "status", "usage: pipsqueak status [--json]\n" },
+	{ "tree",
+	  "usage: pipsqueak tree [--json]\n"
+	  "The sleeping interpreters: what each adds to the one above, its own memory, forks.\n" },
+	{ "daemon",
+	  "usage: pipsqueak daemon [OPTIONS]\n"
+	  "Run pipsqueakd in the foreground; OPTIONS are its own (pipsqueakd --help).\n" },
+};

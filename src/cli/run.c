@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "wire/messages.h"
+
+static const int forwarded[] = { SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
+				 SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP };
+
+struct session {
+	const struct run_options *o;
+	int sock, signals;
+	bool told; /* a progress line stands on the terminal */
+	uint64_t began_us;
+};
+
+static int read_hello(int sock, struct run_hello *out, struct err *err)
+{
+	auto_msg struct wire_msg m;
+	auto_free char *mode = NULL;
+	int rc = wire_recv(sock, &m, err);
+
+	if (rc < 0)
+		return -1;
+	if (rc == 0 || m.type != WIRE_HELLO)
+		return err_set(err, ERR_CORRUPT, "what listens there is not Pipsqueak's daemon");
+	mode = wire_get_str(&m, WIRE_T_MODE);
+	out->root = mode && strcmp(mode, "root") == 0;
+	out->host_id = (unsigned int)wire_get_u64(&m, WIRE_T_HOST_ID, 0);
+	return 0;
+}
+
+static int open_signals(struct err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < array_len(forwarded); i++)
+		sigaddset(&set, forwarded[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return err_sys(err, errno, "signalfd");
+	return fd;
+}
+
+static void unblock_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void forward(struct session *s)
+{
+	struct signalfd_siginfo info;
+
+	while (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		auto_msg struct wire_msg m;
+		struct err err;
+
+		wire_init(&m, WIRE_SIGNAL, 0);
+		wire_put_u64(&m, WIRE_T_SIGNO, info.ssi_signo);
+		if (wire_send(s->sock, &m, &err) < 0)
+			return; /* its end is read next */
+		/* Ctrl-Z: the script stops, and so do we, for the shell to see. */
+		if (info.ssi_signo == SIGTSTP)
+			raise(SIGSTOP);
+	}
+}
+
+static void progress(struct session *s, const struct wire_msg *m)
+{
+	auto_free char *line = wire_get_str(m, WIRE_T_TEXT);
+
+	if (!line || s->o->quiet)
+		return;
+	if (isatty(STDERR_FILENO)) {
+		fprintf(stderr, "\r\033[K%s", line);
+		s->told = true;
+	} else if (s->o->timing) {
+		fprintf(stderr, "pipsqueak: %s\n", line);
+	}
+}
+
+static void clear_progress(struct session *s)
+{
+	if (s->told)
+		fputs("\r\033[K", stderr);
+	s->told = false;
+}
+
+static void show_stages(struct session *s, const struct wire_msg *m)
+{
+	uint64_t whole = clock_us() - s->began_us;
+	struct wire_field list;
+	const char *word;
+	size_t pos = 0;
+
+	if (!s->o->timing)
+		return;
+	if (wire_get(m, WIRE_T_TIMING, &list))
+		while ((word = wire_list_next(&list, &pos))) {
+			const char *eq = strchr(word, '=');
+
+			if (eq)
+				fprintf(stderr, "%10.*s %10.3f ms\n", (int)(eq - word), word,
+					strtod(eq + 1, NULL) / 1e3);
+		}
+	fprintf(stderr, "%10s %10.3f ms\n", "command", (double)whole / 1e3);
+}
+
+/* Die as the script died, so that the shell sees it. */
+static int die_by(int signo)
+{
+	struct rlimit none = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &none);
+	unblock_signals();
+	signal(signo, SIG_DFL);
+	raise(signo);
+	return 128 + signo;
+}
+
+static int finish(struct session *s, const struct wire_msg *m)
+{
+	struct err err = ERR_INIT;
+	auto_free char *kind = wire_get_str(m, WIRE_T_KIND);
+	int status;
+
+	clear_progress(s);
+	show_stages(s, m);
+	if (wire_get_err(m, &err) < 0)
+		return complain(&err);
+	status = (int)wire_get_u64(m, WIRE_T_STATUS, 0);
+	if (kind && strcmp(kind, "oom") == 0)
+		fprintf(stderr, "pipsqueak: the script was ended: it ran out of memory\n");
+	if (WIFSIGNALED(status))
+		return die_by(WTERMSIG(status));
+	return WEXITSTATUS(status);
+}
+
+/* -1: not over yet; else the exit code. */
+static int receive(struct session *s)
+{
+	auto_msg struct wire_msg m;
+	struct err err;
+	int rc = wire_recv(s->sock, &m, &err);
+
+	if (rc == 0)
+		err_set(&err, ERR_DIED, "the daemon ended while the script ran");
+	if (rc <= 0) {
+		clear_progress(s);
+		return complain(&err);
+	}
+	if (m.type == WIRE_PROGRESS)
+		progress(s, &m);
+	else if (m.type == WIRE_STARTED)
+		clear_progress(s);
+	else if (m.type == WIRE_EXIT)
+		return finish(s, &m);
+	return -1;
+}
+
+static int attend(struct session *s)
+{
+	struct pollfd fds[2] = { { .fd = s->sock, .events = POLLIN },
+				 { .fd = s->signals, .events = POLLIN } };
+	int code = -1;
+
+	while (code < 0) {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			return 11;
+		if (fds[1].revents & POLLIN)
+			forward(s);
+		if (fds[0].revents & (POLLIN | POLLHUP | POLLERR))
+			code = receive(s);
+	}
+	return code;
+}
+
+static int start(const struct dirs *d, struct session *s, struct err *err)
+{
+	auto_msg struct wire_msg m;
+	struct run_hello hello;
+
+	wire_init(&m, WIRE_RUN, 1);
+	if (connect_daemon(d, "run.sock", true, &s->sock, err) < 0 ||
+	    read_hello(s->sock, &hello, err) < 0 || run_build(d, s->o, &hello, &m, err) < 0)
+		return -1;
+	s->signals = open_signals(err);
+	if (s->signals < 0)
+		return -1;
+	return wire_send(s->sock, &m, err);
+}
+
+int verb_run(const struct dirs *d, int argc, char **argv)
+{
+	struct run_options o;
+	struct session s = { .o = &o, .sock = -1, .signals = -1, .began_us = clock_us() };
+	struct err err;
+	int code = run_parse(argc, argv, &o);
+
+	if (code)
+		return code;
+	code = start(d, &s, &err) < 0 ? complain(&err) : attend(&s);
+	fd_close(&s.sock);
+	fd_close(&s.signals);
+	return code;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "cli/run.h"
+
+enum kind { FLAG, VALUE, OPTIONAL, WORDS };
+
+static int add_word(struct words *w, const char *word)
+{
+	if (w->n == RUN_WORDS)
+		return usage_error("run", "more than %d of one flag", RUN_WORDS);
+	w->v[w->n++] = word;
+	return 0;
+}
+
+/* --with "a,b": commas separate requirements, but not inside brackets or version sets. */
+static int add_with(struct words *w, char *text)
+{
+	char *start = text;
+	int depth = 0;
+
+	for (char *p = text;; p++) {
+		if (*p == '[' || *p == '(')
+			depth++;
+		else if (*p == ']' || *p == ')')
+			depth--;
+		if (*p == '\0' || (*p == ',' && depth == 0 && p[1] && !strchr("<>=!~ ", p[1]))) {
+			bool end = *p == '\0';
+
+			*p = '\0';
+			if (*start && add_word(w, start))
+				return 2;
+			start = p + 1;
+			if (end)
+				return 0;
+		}
+	}
+}
+
+/* Flags with "=VALUE" or without; returns 1 when it was one, 0 not, 2 bad usage (told). */
+static int permission(struct run_options *o, const char *arg)
+{
+	if (strncmp(arg, "--allow-read=", 13) == 0)
+		return add_word(&o->reads, arg + 13) ? 2 : 1;
+	if (strncmp(arg, "--allow-write=", 14) == 0)
+		return add_word(&o->writes, arg + 14) ? 2 : 1;
+	if (strncmp(arg, "--allow-env=", 12) == 0)
+		return add_word(&o->envs, arg + 12) ? 2 : 1;
+	if (strcmp(arg, "--allow-write") == 0)
+		return (o->write_cwd = true);
+	if (strcmp(arg, "--allow-env") == 0)
+		return (o->env_all = true);
+	if (strcmp(arg, "-A") == 0 || strcmp(arg, "--allow-all") == 0)
+		return (o->allow_all = o->env_all = true);
+	if (strcmp(arg, "--allow-read") == 0) {
+		usage_error("run", "--allow-read needs a path: --allow-read=PATH");
+		return 2;
+	}
+	if (strcmp(arg, "--allow-net") == 0 || strncmp(arg, "--allow-net=", 12) == 0) {
+		usage_error("run",
+			    "--allow-net is not in this release: scripts have the loopback of "
+			    "their own network only");
+		return 2;
+	}
+	return 0;
+}
+
+static int simple(struct run_options *o, const char *arg)
+{
+	if (strcmp(arg, "--timing") == 0)
+		return (o->timing = true);
+	if (strcmp(arg, "-q") == 0 || strcmp(arg, "--quiet") == 0)
+		return (o->quiet = true);
+	return 0;
+}
+
+/* Flags that take the next word; *i moves on. */
+static int valued(struct run_options *o, int argc, char **argv, int *i)
+{
+	static const char *const names[] = { "--with", "--with-requirements", "--index-url",
+					     "--python" };
+	const char **places[] = { NULL, &o->requirements_file, &o->index_url, &o->python };
+	char *value;
+
+	for (size_t f = 0; f < array_len(names); f++) {
+		size_t n = strlen(names[f]);
+
+		if (strncmp(argv[*i], names[f], n) != 0 || (argv[*i][n] && argv[*i][n] != '='))
+			continue;
+		if (argv[*i][n] == '=') {
+			value = argv[*i] + n + 1;
+		} else if (*i + 1 < argc) {
+			value = argv[++*i];
+		} else {
+			usage_error("run", "%s needs a value", argv[*i]);
+			return 2;
+		}
+		if (!places[f])
+			return add_with(&o->with, value) ? 2 : 1;
+		*places[f] = value;
+		return 1;
+	}
+	return 0;
+}
+
+static int parse_target(int argc, char **argv, int i, struct run_options *o)
+{
+	/* As `uv run` has it: the word python may stand before what to run. */
+	if (i < argc && (strcmp(argv[i], "python") == 0 || strcmp(argv[i], "python3") == 0))
+		i++;
+	o->script_argv = argv + i;
+	o->nscript_argv = argc - i;
+	if (i == argc) {
+		o->kind = isatty(STDIN_FILENO) ? "prompt" : "stdin";
+		return 0;
+	}
+	if (strcmp(argv[i], "-c") == 0 || strcmp(argv[i], "-m") == 0) {
+		if (i + 1 == argc)
+			return usage_error("run", "%s needs %s", argv[i],
+					   argv[i][1] == 'c' ? "code" : "a module's name");
+		o->kind = argv[i][1] == 'c' ? "code" : "module";
+		o->code = argv[i + 1];
+		i++;
+	} else if (strcmp(argv[i], "-") == 0) {
+		o->kind = "stdin";
+	} else if (argv[i][0] == '-') {
+		return usage_error("run", "unknown flag '%s' (flags stand before the script)",
+				   argv[i]);
+	} else {
+		o->kind = "file";
+		o->code = argv[i];
+	}
+	o->args = argv + i + 1;
+	o->nargs = argc - i - 1;
+	return 0;
+}
+
+int run_parse(int argc, char **argv, struct run_options *o)
+{
+	int i = 1;
+
+	memset(o, 0, sizeof(*o));
+	for (; i < argc; i++) {
+		int rc;
+
+		if (strcmp(argv[i], "--") == 0) {
+			i++;
+			break;
+		}
+		rc = permission(o, argv[i]);
+		if (rc == 0)
+			rc = simple(o, argv[i]);
+		if (rc == 0)
+			rc = valued(o, argc, argv, &i);
+		if (rc == 2)
+			return 2;
+		if (rc == 0)
+			break;
+	}
+	return parse_target(argc, argv, i, o);
+}
