@@ -127,8 +127,12 @@ static int set_mounts(const struct enter_spec *s, struct err *err)
 
 static int limit_one(int what, uint64_t value, struct err *err)
 {
-	struct rlimit rl = { value, value };
+	struct rlimit rl, now;
 
+	/* Only host root may raise a hard limit: what we were started with is the ceiling. */
+	if (getrlimit((__rlimit_resource_t)what, &now) == 0 && value > now.rlim_max)
+		value = now.rlim_max;
+	rl.rlim_cur = rl.rlim_max = value;
 	if (syscall(SYS_prlimit64, 0, what, &rl, NULL) < 0)
 		return err_sys(err, errno, "setting limit %d to %llu", what,
 			       (unsigned long long)value);
@@ -137,7 +141,10 @@ static int limit_one(int what, uint64_t value, struct err *err)
 
 static int set_limits(const struct enter_spec *s, struct err *err)
 {
-	if (limit_one(RLIMIT_CORE, 0, err) < 0 ||
+	if (limit_one(RLIMIT_CORE, 0, err) < 0)
+		return -1;
+	/* A zygote's children set theirs. */
+	if (!s->zygote &&
 	    limit_one(RLIMIT_NOFILE, s->open_files ? s->open_files : 1024, err) < 0)
 		return -1;
 	if (s->pids && limit_one(RLIMIT_NPROC, s->pids, err) < 0)
