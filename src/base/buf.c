@@ -12,6 +12,8 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+#define READ_CHUNK 16384UL
+
 void buf_done(struct buf *b)
 {
 	free(b->data);
@@ -108,18 +110,22 @@ char *buf_steal(struct buf *b)
 
 int buf_read_fd(struct buf *b, int fd, struct err *err)
 {
+	size_t max = b->max ? b->max : LIMIT_BUF_DEFAULT;
+
 	for (;;) {
-		char *to = buf_room(b, 16384, err);
+		size_t left = max - b->len, chunk = left < READ_CHUNK ? left : READ_CHUNK;
+		char *to = buf_room(b, chunk ? chunk : 1, err); /* full: is there one byte more? */
 		ssize_t n;
 
-		if (!to) { /* near the ceiling: read what still fits, byte-exact */
-			to = buf_room(b, 1, err);
-			if (!to)
-				return -1;
-			n = read(fd, to, 1);
-		} else {
-			n = read(fd, to, 16384);
+		if (!to) {
+			char more;
+
+			do
+				n = read(fd, &more, 1);
+			while (n < 0 && errno == EINTR);
+			return n == 0 ? 0 : -1;
 		}
+		n = read(fd, to, chunk);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -128,8 +134,7 @@ int buf_read_fd(struct buf *b, int fd, struct err *err)
 			break;
 		buf_grew(b, (size_t)n);
 	}
-	if (!b->data)
-		return buf_put(b, "", 0, err);
+	b->data[b->len] = '\0';
 	return 0;
 }
 
