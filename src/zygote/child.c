@@ -435,6 +435,8 @@ struct zygote_child *child_new(struct zygote_node *node, const struct zygote_for
 	for (size_t i = 0; i < spec->nmounts; i++) {
 		c->spec.mounts[i].from = c->mount_from[i] = mem_strdup(spec->mounts[i].from);
 		c->spec.mounts[i].to = c->mount_to[i] = mem_strdup(spec->mounts[i].to);
+		if (spec->mounts[i].tree >= 0)
+			c->spec.mounts[i].tree = fcntl(spec->mounts[i].tree, F_DUPFD_CLOEXEC, 3);
 	}
 	for (int i = 0; i < 3; i++)
 		c->spec.stdio[i] = spec->stdio[i] < 0 ? -1
