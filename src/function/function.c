@@ -376,8 +376,7 @@ static void close_function(struct function *fn)
 		struct instance *inst = v->instances;
 
 		v->instances = inst->next;
-		uv_timer_stop(&inst->timer);
-		uv_close((uv_handle_t *)&inst->timer, NULL);
+		instance_forget(inst);
 	}
 	if (v) {
 		v->ninstances = 0;

@@ -66,6 +66,12 @@ static void instance_free(struct instance *inst)
 	call_next(fn);
 }
 
+void instance_forget(struct instance *inst)
+{
+	uv_timer_stop(&inst->timer);
+	uv_close((uv_handle_t *)&inst->timer, free_instance);
+}
+
 void instance_end(struct instance *inst)
 {
 	idle_remove(inst);

@@ -60,7 +60,11 @@ struct zygote_node {
 	struct zygote_node *parent;
 	void *data;
 	uint32_t children;
+	struct zygote_node *next;
 };
+
+static struct zygote_node *all_nodes;
+static struct zygote_child *all_children;
 
 struct zygote_child {
 	const struct zygote_events *events;
@@ -69,9 +73,39 @@ struct zygote_child {
 	void *born_arg;
 	bool fails, dead;
 	struct zygote_end end;
-	uint32_t call_id;
-	bool profiled;
+	bool profiled, ended;
+	int pending; /* answers on their way */
+	struct zygote_child *next;
 };
+
+static struct zygote_node *new_node(void)
+{
+	struct zygote_node *n = mem_new(struct zygote_node);
+
+	n->next = all_nodes;
+	all_nodes = n;
+	return n;
+}
+
+static void free_node(struct zygote_node *n)
+{
+	struct zygote_node **p = &all_nodes;
+
+	while (*p != n)
+		p = &(*p)->next;
+	*p = n->next;
+	free(n);
+}
+
+static void free_child(struct zygote_child *c)
+{
+	struct zygote_child **p = &all_children;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	free(c);
+}
 
 struct rooting {
 	zygote_node_fn done;
@@ -89,6 +123,11 @@ int zygotes_open(uv_loop_t *l, struct jail *jail, struct zygotes **out, struct e
 
 void zygotes_close(struct zygotes *z)
 {
+	gone_fn = NULL;
+	while (all_children)
+		free_child(all_children);
+	while (all_nodes)
+		free_node(all_nodes);
 }
 
 void zygotes_on_gone(struct zygotes *z, void (*gone)(void *ctx, struct zygote_node *node),
@@ -135,7 +174,7 @@ void zygote_root(struct zygotes *z, const struct zygote_python *python, const ch
 {
 	struct rooting *g = mem_new(struct rooting);
 
-	*g = (struct rooting){ .done = done, .arg = arg, .node = mem_new(struct zygote_node) };
+	*g = (struct rooting){ .done = done, .arg = arg, .node = new_node() };
 	later(on_rooted, g);
 }
 
@@ -146,7 +185,7 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	auto_buf struct buf us = { 0 }, origins = { 0 };
 
 	doubles.grown++;
-	*g = (struct rooting){ .done = done, .arg = arg, .node = mem_new(struct zygote_node) };
+	*g = (struct rooting){ .done = done, .arg = arg, .node = new_node() };
 	g->node->parent = parent;
 	parent->children++;
 	doubles.modules[0] = '\0';
@@ -175,7 +214,7 @@ static void on_fork(void *arg)
 	if (c->fails) {
 		err_set(&err, ERR_START, "no cell");
 		c->born(c->born_arg, NULL, NULL, &err);
-		free(c);
+		free_child(c);
 		return;
 	}
 	doubles.alive++;
@@ -188,8 +227,9 @@ void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygot
 	struct zygote_child *c = mem_new(struct zygote_child);
 
 	*c = (struct zygote_child){
-		.events = events, .ctx = ctx, .born = born, .born_arg = arg
+		.events = events, .ctx = ctx, .born = born, .born_arg = arg, .next = all_children
 	};
+	all_children = c;
 	c->fails = doubles.fail_forks > 0 || (node->parent && doubles.fail_node_forks > 0);
 	doubles.fail_forks -= doubles.fail_forks > 0;
 	doubles.fail_node_forks -= node->parent && doubles.fail_node_forks > 0;
@@ -203,8 +243,16 @@ static void on_end(void *arg)
 	struct zygote_child *c = arg;
 
 	doubles.alive--;
+	c->ended = true;
 	c->events->ended(c->ctx, c, &c->end);
-	free(c);
+	if (!c->pending)
+		free_child(c);
+}
+
+static void settled(struct zygote_child *c)
+{
+	if (!--c->pending && c->ended)
+		free_child(c);
 }
 
 static void end(struct zygote_child *c, int status, bool oom)
@@ -258,6 +306,7 @@ static void on_profile(void *arg)
 	if (!c->dead && !c->profiled)
 		c->events->message(c->ctx, c, &m);
 	c->profiled = true;
+	settled(c);
 }
 
 struct answer {
@@ -271,8 +320,10 @@ static void on_answer(void *arg)
 
 	if (!a->c->dead) {
 		a->c->events->message(a->c->ctx, a->c, &a->m);
+		a->c->pending++;
 		later(on_profile, a->c);
 	}
+	settled(a->c);
 	wire_done(&a->m);
 	free(a);
 }
@@ -295,6 +346,7 @@ static void answer(struct zygote_child *c, const struct wire_msg *call)
 		wire_put(&a->m, WIRE_T_BODY, body.data, body.len);
 		put_words(&a->m, WIRE_T_TIMING, "import=11 handler=22");
 	}
+	c->pending++;
 	later(on_answer, a);
 }
 
@@ -341,7 +393,7 @@ int zygote_drop(struct zygote_node *node, struct err *err)
 		node->parent->children--;
 	if (gone_fn)
 		gone_fn(gone_ctx, node);
-	free(node);
+	free_node(node);
 	return 0;
 }
 

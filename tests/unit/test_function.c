@@ -85,6 +85,7 @@ static int set_up(void **state)
 
 static void close_functions(struct fixture *x)
 {
+	zygotes_close(x->zygotes);
 	functions_close(x->f);
 	x->f = NULL;
 	turn(x, NULL, 0);
