@@ -118,7 +118,7 @@ struct instance {
 /* instance.c */
 void instance_start(struct version *v, struct function_call *call);
 void instance_call(struct instance *inst, struct function_call *call);
-void instance_end(struct instance *inst); /* kills; what it works on is answered by `ended` */
+void instance_end(struct instance *inst);    /* kills; what it works on is answered by `ended` */
 void instance_forget(struct instance *inst); /* at the close: nobody calls back any more */
 struct instance *instance_idle(struct version *v); /* the warmest, or NULL */
 

@@ -37,9 +37,8 @@ struct settings {
 	bool reuse;
 };
 
-void function_settings_init(struct settings *s); /* the defaults */
-void function_settings_done(struct settings *s);
+void settings_init(struct settings *s); /* the defaults */
+void settings_done(struct settings *s);
 /* Over the defaults. ERR_USAGE names the key and what it may be; an unknown key is an error. */
-warn_unused int function_settings_parse(const char *json, size_t len, struct settings *out,
-					struct err *err);
-warn_unused int function_settings_print(const struct settings *s, struct buf *out, struct err *err);
+warn_unused int settings_parse(const char *json, size_t len, struct settings *out, struct err *err);
+warn_unused int settings_print(const struct settings *s, struct buf *out, struct err *err);

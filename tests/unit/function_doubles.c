@@ -368,10 +368,10 @@ int zygote_child_send(struct zygote_child *c, const struct wire_msg *m, struct e
 
 void zygote_node_info(struct zygote_node *node, struct zygote_node_info *out)
 {
-	*out = (struct zygote_node_info){
-		.parent = node->parent, .children = node->children, .asleep = true,
-		.unique_bytes = 1000000
-	};
+	*out = (struct zygote_node_info){ .parent = node->parent,
+					  .children = node->children,
+					  .asleep = true,
+					  .unique_bytes = 1000000 };
 }
 
 void zygote_node_set_data(struct zygote_node *node, void *data)
@@ -418,9 +418,9 @@ void store_make_env(struct store *store, const struct lock *lock, const struct s
 int store_owner(struct store *store, const struct lock *lock, const char *path)
 {
 	return strncmp(path, "lib/python3.11/site-packages/numpy/", 35) == 0 &&
-			       !strstr(path, "missing") ?
-		       0 :
-		       -1;
+			       !strstr(path, "missing")
+		       ? 0
+		       : -1;
 }
 
 bool store_provides_module(struct store *store, const struct lock *lock, const char *top_level)
@@ -476,8 +476,8 @@ static void on_job(void *arg)
 	free(j);
 }
 
-int jail_job_start(struct jail *jail, const struct jail_job_spec *spec, jail_job_fn done,
-		   void *arg, struct err *err)
+int jail_job_start(struct jail *jail, const struct jail_job_spec *spec, jail_job_fn done, void *arg,
+		   struct err *err)
 {
 	static const char info[] = "{\"version\": \"3.11.2\", \"cache_tag\": \"cpython-311\", "
 				   "\"base_prefix\": \"/usr\", \"soabi\": \"cpython-311\"}";

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Stand-ins for the rooms that room function stands on (zygote, store, index's resolver, jail's
- * jobs, policy), so that one call's life can be tested without a sandbox. A "child" does what the
+ * jobs), so that one call's life can be tested without a sandbox. A "child" does what the
  * event's text asks for:
  *   "raise" "start" (a handler that cannot be imported) "die" "oom" "hang"   anything else: echo
  */

@@ -177,8 +177,8 @@ static struct answer call(struct fixture *x, const char *name, const char *event
 }
 
 static const char *const plain[] = { "main.py", "def handler(e): return e", NULL };
-static const char *const with_numpy[] = { "main.py", "def handler(e): return e",
-					  "requirements.txt", "numpy", NULL };
+static const char *const with_numpy[] = { "main.py", "def handler(e): return e", "requirements.txt",
+					  "numpy", NULL };
 
 static void test_deploy_and_call(void **state)
 {
@@ -395,7 +395,7 @@ static void test_what_cannot_sleep(void **state)
 static void test_own_files_shadow(void **state)
 {
 	struct fixture *x = *state;
-	static const char *const shadow[] = { "main.py", "x", "json.py", "y",
+	static const char *const shadow[] = { "main.py",	  "x",	   "json.py", "y",
 					      "requirements.txt", "numpy", NULL };
 
 	deploy(x, "num", with_numpy);
