@@ -110,7 +110,7 @@ static void on_timer(uv_timer_t *timer)
 
 static int send_go(struct instance *inst, struct err *err)
 {
-	const struct settings *set = &inst->v->set;
+	const struct function_settings *set = &inst->v->set;
 	auto_buf struct buf entry = { 0 }, env = { 0 };
 	auto_msg struct wire_msg m;
 

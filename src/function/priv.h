@@ -59,7 +59,7 @@ struct version {
 	uint32_t number;
 	char *dir;
 	struct subject *subject;
-	struct settings set;
+	struct function_settings set;
 	double deployed;
 	int log_w;	/* instances' stdout and stderr */
 	uv_poll_t *log; /* reads the other end */

@@ -322,7 +322,7 @@ static bool entry_exists(int dirfd, const char *entry)
 	return faccessat(dirfd, path, R_OK, 0) == 0 || faccessat(dirfd, init, R_OK, 0) == 0;
 }
 
-static int check_entry(int dirfd, struct settings *s, struct err *err)
+static int check_entry(int dirfd, struct function_settings *s, struct err *err)
 {
 	for (size_t i = 0; s->entry[i]; i++)
 		if (entry_exists(dirfd, s->entry[i]))
@@ -333,7 +333,7 @@ static int check_entry(int dirfd, struct settings *s, struct err *err)
 		       s->entry[0]);
 }
 
-int upload_find_entry(const char *dir, struct settings *s, struct err *err)
+int upload_find_entry(const char *dir, struct function_settings *s, struct err *err)
 {
 	static const char *const usual[] = { "lambda_function.lambda_handler", "handler.handler",
 					     "main.handler", "f.f" };
