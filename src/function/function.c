@@ -257,6 +257,7 @@ static void load_function(void *ctx, const struct state_function *row)
 		log_error("function", "cannot load function '%s': %s", row->name, err.text);
 		return;
 	}
+	interp->kept = true;
 	v = version_new(fn, row->version);
 	function_settings_done(&v->set);
 	if (function_settings_parse(row->settings, strlen(row->settings), &v->set, &err) < 0 ||

@@ -32,6 +32,7 @@ struct functions {
 	struct function **by_name;
 	uint32_t by_name_cap, nfunctions;
 	struct interp *interps;
+	uint32_t next_interp_id;
 	struct subject *scripts;
 	uint32_t nscripts;
 	struct node *nodes[LIMIT_NODES];
