@@ -54,27 +54,40 @@ static int check_token(struct api *api, struct MHD_Connection *c, struct err *er
 		       "PIPSQUEAK_TOKEN");
 }
 
+static bool is_our_name(const struct api *api, const char *host)
+{
+	size_t len = host ? host_len(host) : 0;
+
+	return host && (is_loopback_name(host, len) ||
+			(strlen(api->host) == len && strncasecmp(api->host, host, len) == 0));
+}
+
+static bool same_origin(const char *origin, const char *host)
+{
+	const char *authority = strstr(origin, "://");
+
+	return authority && host && strcasecmp(authority + 3, host) == 0;
+}
+
 /* A web page that a person visits can make their browser POST here (and, by a name that resolves to
- * 127.0.0.1, read the answer): so Host must be one of ours, and Origin, if there is one, the same. */
+ * 127.0.0.1, read the answer): so Host must be one of ours, and Origin, if there is one, the same.
+ */
 int gate_check(struct api *api, struct MHD_Connection *c, const struct route *route,
 	       struct err *err)
 {
 	const char *host = header(c, MHD_HTTP_HEADER_HOST);
 	const char *origin = header(c, MHD_HTTP_HEADER_ORIGIN);
-	const char *authority = origin ? strstr(origin, "://") : NULL;
-	size_t len = host ? host_len(host) : 0;
 
 	if (!route->tcp)
 		return err_set(err, ERR_DENIED,
 			       "this port takes calls only; use the daemon's own socket");
 	if (api->token && route->max_body && check_token(api, c, err) < 0)
 		return -1;
-	if (!api->token && !(host && (is_loopback_name(host, len) ||
-				      (strlen(api->host) == len &&
-				       strncasecmp(api->host, host, len) == 0))))
-		return err_set(err, ERR_DENIED,
-			       "the Host header names another host than this daemon; use localhost");
-	if (origin && (!authority || !host || strcasecmp(authority + 3, host) != 0))
+	if (!api->token && !is_our_name(api, host))
+		return err_set(
+			err, ERR_DENIED,
+			"the Host header names another host than this daemon; use localhost");
+	if (origin && !same_origin(origin, host))
 		return err_set(err, ERR_DENIED, "requests of pages of other origins are refused");
 	return 0;
 }
@@ -110,8 +123,8 @@ static int listen_on(struct api *api, const struct addrinfo *a, struct err *err)
 {
 	struct sockaddr_storage bound;
 	socklen_t len = sizeof(bound);
-	auto_close int fd =
-		socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
+	auto_close int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+				   IPPROTO_TCP);
 	int on = 1;
 
 	if (fd < 0)
@@ -120,9 +133,8 @@ static int listen_on(struct api *api, const struct addrinfo *a, struct err *err)
 	    bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, 1024) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&bound, &len) < 0)
 		return err_sys(err, errno, "listening on %.80s", api->listen);
-	api->port = ntohs(bound.ss_family == AF_INET6 ?
-				  ((struct sockaddr_in6 *)&bound)->sin6_port :
-				  ((struct sockaddr_in *)&bound)->sin_port);
+	api->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+						      : ((struct sockaddr_in *)&bound)->sin_port);
 	return fd_steal(&fd);
 }
 
@@ -134,12 +146,11 @@ int gate_listen(struct api *api, int *out_fd, struct err *err)
 
 	if (parse_listen(api, &port, err) < 0)
 		return -1;
-	host = api->host[0] == '[' ? mem_strndup(api->host + 1, strcspn(api->host + 1, "]")) :
-				     mem_strdup(api->host);
+	host = api->host[0] == '[' ? mem_strndup(api->host + 1, strcspn(api->host + 1, "]"))
+				   : mem_strdup(api->host);
 	rc = getaddrinfo(host, port, &hints, &found); /* at the start, before anything is served */
 	if (rc != 0)
-		return err_set(err, ERR_USAGE, "--listen %.80s: %s", api->listen,
-			       gai_strerror(rc));
+		return err_set(err, ERR_USAGE, "--listen %.80s: %s", api->listen, gai_strerror(rc));
 	if (!is_loopback(found->ai_addr) && !api->token)
 		rc = err_set(err, ERR_USAGE,
 			     "--listen %.80s is reachable by others: set PIPSQUEAK_TOKEN to a "

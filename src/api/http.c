@@ -80,12 +80,11 @@ static void on_client_gone(uv_poll_t *poll, int status, int events)
 /* A suspended connection is not polled by MHD: it would not notice (DESIGN 8). */
 void request_watch(struct request *r)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+		r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	uv_poll_t *watch = mem_new(uv_poll_t);
 
-	if (!info ||
-	    uv_poll_init(r->server->api->config.loop, watch, (int)info->connect_fd) != 0) {
+	if (!info || uv_poll_init(r->server->api->config.loop, watch, (int)info->connect_fd) != 0) {
 		free(watch);
 		return;
 	}
@@ -116,8 +115,8 @@ void request_respond(struct request *r, unsigned status, struct MHD_Response *re
 
 void request_json(struct request *r, unsigned status, const char *json, size_t len)
 {
-	struct MHD_Response *resp =
-		MHD_create_response_from_buffer(len, (void *)json, MHD_RESPMEM_MUST_COPY);
+	struct MHD_Response *resp = MHD_create_response_from_buffer(len, (void *)json,
+								    MHD_RESPMEM_MUST_COPY);
 
 	MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
 	request_respond(r, status, resp);
@@ -125,8 +124,8 @@ void request_json(struct request *r, unsigned status, const char *json, size_t l
 
 void request_text(struct request *r, const char *text, size_t len)
 {
-	struct MHD_Response *resp =
-		MHD_create_response_from_buffer(len, (void *)text, MHD_RESPMEM_MUST_COPY);
+	struct MHD_Response *resp = MHD_create_response_from_buffer(len, (void *)text,
+								    MHD_RESPMEM_MUST_COPY);
 
 	MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; charset=utf-8");
 	request_respond(r, MHD_HTTP_OK, resp);
@@ -189,8 +188,8 @@ static void begin(struct request *r, const char *method, const char *url)
 	route = route_find(method, url, &r->name, &other);
 	if (!route) {
 		err_set(&err, other ? ERR_USAGE : ERR_NOT_FOUND,
-			other ? "this path does not take the method %.20s; see /openapi.json" :
-				"there is nothing here (%.20s); see /openapi.json",
+			other ? "this path does not take the method %.20s; see /openapi.json"
+			      : "there is nothing here (%.20s); see /openapi.json",
 			method);
 		refuse(r, &err, other ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND);
 		return;
@@ -262,8 +261,8 @@ static void suspend(struct request *r)
 
 /* MHD calls this for the head, for each piece of the body, at its end, and after a resume. */
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url,
-				  const char *method, const char *version,
-				  const char *upload_data, size_t *upload_size, void **con_cls)
+				  const char *method, const char *version, const char *upload_data,
+				  size_t *upload_size, void **con_cls)
 {
 	struct request *r = *con_cls;
 
@@ -311,8 +310,8 @@ static int server_open(struct api *api, struct server *s, int fd, struct err *er
 	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
 
 	s->api = api;
-	s->mhd = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET,
-				  fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+	s->mhd = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET, fd,
+				  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
 				  MHD_OPTION_CONNECTION_LIMIT, (unsigned)LIMIT_HTTP_CONNECTIONS,
 				  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
 				  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,
@@ -374,8 +373,8 @@ int api_open(const struct api_config *config, struct api **out, struct err *err)
 	fd = unix_listen(api, "api.sock", SOCK_STREAM, err);
 	if (fd < 0 || server_open(api, &api->unix_server, fd, err) < 0 || run_open(api, err) < 0)
 		goto failed;
-	if (api->listen && (gate_listen(api, &fd, err) < 0 ||
-			    server_open(api, &api->tcp_server, fd, err) < 0))
+	if (api->listen &&
+	    (gate_listen(api, &fd, err) < 0 || server_open(api, &api->tcp_server, fd, err) < 0))
 		goto failed;
 	*out = api;
 	return 0;
@@ -396,8 +395,8 @@ void api_quiesce(struct api *api)
 	remove_socket(api, "api.sock");
 	remove_socket(api, "run.sock");
 	for (size_t i = 0; i < array_len(servers); i++) {
-		MHD_socket fd = servers[i]->open ? MHD_quiesce_daemon(servers[i]->mhd) :
-						   MHD_INVALID_SOCKET;
+		MHD_socket fd = servers[i]->open ? MHD_quiesce_daemon(servers[i]->mhd)
+						 : MHD_INVALID_SOCKET;
 
 		if (fd != MHD_INVALID_SOCKET)
 			close(fd);

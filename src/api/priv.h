@@ -61,7 +61,7 @@ struct request {
 	unsigned status;
 	struct function_call *call;
 	struct request **deploy; /* what a deploy in progress knows this request by */
-	uv_poll_t *watch; /* notices that the client is gone */
+	uv_poll_t *watch;	 /* notices that the client is gone */
 	struct request *next, **link;
 };
 

@@ -12,8 +12,8 @@ static const char *query(struct request *r, const char *name)
 
 static void add_stage(struct buf *out, const char *name, uint64_t us)
 {
-	if (us != UINT64_MAX && buf_putf(out, NULL, "%s%s;dur=%.3f", out->len ? ", " : "", name,
-					 (double)us / 1e3) < 0)
+	if (us != UINT64_MAX &&
+	    buf_putf(out, NULL, "%s%s;dur=%.3f", out->len ? ", " : "", name, (double)us / 1e3) < 0)
 		buf_reset(out);
 }
 
@@ -46,8 +46,8 @@ static void on_reply(void *arg, const struct function_reply *reply)
 		resp = MHD_create_response_from_buffer(reply->body_len, (void *)reply->body,
 						       MHD_RESPMEM_MUST_COPY);
 		MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE,
-					reply->is_bytes ? "application/octet-stream" :
-							  "application/json");
+					reply->is_bytes ? "application/octet-stream"
+							: "application/json");
 	}
 	add_server_timing(resp, &reply->timing);
 	request_respond(r, status, resp);
@@ -199,8 +199,8 @@ static void add_path(json_t *paths, const struct route *route)
 {
 	const char *star = strchr(route->path, '*');
 	auto_free char *path = star ? mem_printf("%.*s{name}%s", (int)(star - route->path),
-						 route->path, star + 1) :
-				      mem_strdup(route->path);
+						 route->path, star + 1)
+				    : mem_strdup(route->path);
 	json_t *methods = json_object_get(paths, path), *op;
 	auto_free char *method = mem_strdup(route->method);
 

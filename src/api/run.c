@@ -306,9 +306,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 static void say_hello(struct client *c)
 {
-	static const char *const modes[] = { [JAIL_ROOT] = "root",
-					     [JAIL_SUBIDS] = "subids",
-					     [JAIL_ONE_ID] = "one-id" };
+	static const char *const modes[] = {
+		[JAIL_ROOT] = "root", [JAIL_SUBIDS] = "subids", [JAIL_ONE_ID] = "one-id"
+	};
 	auto_msg struct wire_msg m;
 
 	wire_init(&m, WIRE_HELLO, 0);

@@ -13,13 +13,13 @@
 #define OPTION_PYTHONS 8
 
 struct options {
-	char *dir;		       /* everything below one directory */
-	char *listen;		       /* HOST:PORT for calls by TCP */
+	char *dir;			  /* everything below one directory */
+	char *listen;			  /* HOST:PORT for calls by TCP */
 	char *python[OPTION_PYTHONS + 1]; /* the first is the default; NULL-terminated */
 	char *prefix[OPTION_PYTHONS + 1]; /* parallel: two levels above */
-	uint64_t memory_bytes;	       /* budget for sleeping and warm processes */
-	uint64_t idle_s;	       /* exit after idling; 0: never */
-	char *lib;		       /* our own files for sandboxes */
+	uint64_t memory_bytes;		  /* budget for sleeping and warm processes */
+	uint64_t idle_s;		  /* exit after idling; 0: never */
+	char *lib;			  /* our own files for sandboxes */
 	bool verbose, help, version;
 	char *state_dir, *cache_dir, *run_dir; /* what follows from dir, user and environment */
 };

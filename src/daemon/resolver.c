@@ -20,12 +20,16 @@
 #define RESOLVER_MEMORY (1 * GIB)
 #define RESOLVER_SLACK_MS (10 * 1000)
 
-static const char *const resolver_modules[] = {
-	"tomllib",	      "packaging.markers", "packaging.requirements",
-	"packaging.specifiers", "packaging.tags",    "packaging.utils",
-	"packaging.version",  "resolvelib",	   "resolver",
-	NULL
-};
+static const char *const resolver_modules[] = { "tomllib",
+						"packaging.markers",
+						"packaging.requirements",
+						"packaging.specifiers",
+						"packaging.tags",
+						"packaging.utils",
+						"packaging.version",
+						"resolvelib",
+						"resolver",
+						NULL };
 
 /* One resolver process, from the request on. */
 struct resolver {
@@ -33,7 +37,7 @@ struct resolver {
 	index_resolver_ready_fn ready;
 	void *arg;
 	struct zygote_child *child;
-	uv_timer_t patience; /* one that never ends (it reads what indexes say) is killed */
+	uv_timer_t patience;   /* one that never ends (it reads what indexes say) is killed */
 	struct resolver *next; /* while waiting for the node */
 };
 
@@ -134,8 +138,8 @@ static int make_env(const char *dir, struct err *err)
 		return err_sys(err, errno, "opening '%s'", site);
 	if (symlinkat(SYSTEM_PYTHON, top, "bin/python") < 0)
 		return err_sys(err, errno, "making bin/python");
-	if (write_text(top, "pyvenv.cfg",
-		       "home = /usr/bin\ninclude-system-site-packages = false\n", err) < 0)
+	if (write_text(top, "pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n",
+		       err) < 0)
 		return -1;
 	for (size_t i = 0; i < array_len(tools); i++)
 		if (from < 0 || faccessat(from, tools[i], R_OK, 0) < 0)

@@ -257,6 +257,7 @@ static void load_function(void *ctx, const struct state_function *row)
 		log_error("function", "cannot load function '%s': %s", row->name, err.text);
 		return;
 	}
+	interp->kept = true;
 	v = version_new(fn, row->version);
 	function_settings_done(&v->set);
 	if (function_settings_parse(row->settings, strlen(row->settings), &v->set, &err) < 0 ||
@@ -376,8 +377,7 @@ static void close_function(struct function *fn)
 		struct instance *inst = v->instances;
 
 		v->instances = inst->next;
-		uv_timer_stop(&inst->timer);
-		uv_close((uv_handle_t *)&inst->timer, NULL);
+		instance_forget(inst);
 	}
 	if (v) {
 		v->ninstances = 0;

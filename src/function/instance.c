@@ -66,6 +66,12 @@ static void instance_free(struct instance *inst)
 	call_next(fn);
 }
 
+void instance_forget(struct instance *inst)
+{
+	uv_timer_stop(&inst->timer);
+	uv_close((uv_handle_t *)&inst->timer, free_instance);
+}
+
 void instance_end(struct instance *inst)
 {
 	idle_remove(inst);
@@ -104,7 +110,7 @@ static void on_timer(uv_timer_t *timer)
 
 static int send_go(struct instance *inst, struct err *err)
 {
-	const struct settings *set = &inst->v->set;
+	const struct function_settings *set = &inst->v->set;
 	auto_buf struct buf entry = { 0 }, env = { 0 };
 	auto_msg struct wire_msg m;
 

@@ -154,25 +154,42 @@ static bool ascend(struct scan *s, const char *stack, size_t *depth, bool *out_b
 	return true;
 }
 
+/* Bytes that follow this first byte of a character, or -1: it cannot begin one. */
+static int follow(unsigned char c)
+{
+	if (c < 0x80)
+		return 0;
+	if (c < 0xc2 || c > 0xf4)
+		return -1;
+	return c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+}
+
+/* Overlong, a surrogate, or beyond Unicode. */
+static bool bad_character(uint32_t c, int n)
+{
+	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+
+	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000);
+}
+
 /* Python's json.loads() decodes as UTF-8 first: what is not UTF-8 would fail there, too late. */
 static const char *bad_utf8(const char *text, size_t len)
 {
 	const unsigned char *p = (const unsigned char *)text, *end = p + len;
 
 	while (p < end) {
-		unsigned n = *p < 0x80 ? 0 : *p >= 0xf0 ? 3 : *p >= 0xe0 ? 2 : 1;
-		uint32_t c = n ? *p & (0x3fu >> n) : *p;
 		const unsigned char *from = p++;
+		int n = follow(*from);
+		uint32_t c = n > 0 ? *from & (0x3fu >> n) : *from;
 
-		if (n && (*from < 0xc2 || *from > 0xf4 || (size_t)(end - p) < n))
+		if (n < 0 || end - p < n)
 			return (const char *)from;
-		for (unsigned i = 0; i < n; i++, p++) {
+		for (int i = 0; i < n; i++, p++) {
 			if ((*p & 0xc0) != 0x80)
 				return (const char *)from;
 			c = c << 6 | (*p & 0x3fu);
 		}
-		if ((n == 2 && (c < 0x800 || (c >= 0xd800 && c < 0xe000))) ||
-		    (n == 3 && (c < 0x10000 || c > 0x10ffff)))
+		if (n && bad_character(c, n))
 			return (const char *)from;
 	}
 	return NULL;

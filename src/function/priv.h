@@ -32,6 +32,7 @@ struct functions {
 	struct function **by_name;
 	uint32_t by_name_cap, nfunctions;
 	struct interp *interps;
+	uint32_t next_interp_id;
 	struct subject *scripts;
 	uint32_t nscripts;
 	struct node *nodes[LIMIT_NODES];
@@ -59,7 +60,7 @@ struct version {
 	uint32_t number;
 	char *dir;
 	struct subject *subject;
-	struct settings set;
+	struct function_settings set;
 	double deployed;
 	int log_w;	/* instances' stdout and stderr */
 	uv_poll_t *log; /* reads the other end */
@@ -118,7 +119,8 @@ struct instance {
 /* instance.c */
 void instance_start(struct version *v, struct function_call *call);
 void instance_call(struct instance *inst, struct function_call *call);
-void instance_end(struct instance *inst); /* kills; what it works on is answered by `ended` */
+void instance_end(struct instance *inst);    /* kills; what it works on is answered by `ended` */
+void instance_forget(struct instance *inst); /* at the close: nobody calls back any more */
 struct instance *instance_idle(struct version *v); /* the warmest, or NULL */
 
 /* call.c */

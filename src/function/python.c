@@ -43,6 +43,29 @@ static char *default_prefix(const char *path)
 	return prefix;
 }
 
+static void free_interp(struct interp *p)
+{
+	free(p->path);
+	free(p->prefix);
+	free(p->info);
+	free(p->cache_tag);
+	free(p->version);
+	free(p->stdlib);
+	free(p->soabi);
+	free(p);
+}
+
+/* A path that turned out to be no interpreter: clients can name any number of those. */
+static void forget(struct functions *f, struct interp *p)
+{
+	struct interp **link = &f->interps;
+
+	while (*link != p)
+		link = &(*link)->next;
+	*link = p->next;
+	free_interp(p);
+}
+
 static void answer_all(struct functions *f, struct interp *p, const struct err *err)
 {
 	struct python_wait *w = p->waiting, *next;
@@ -53,6 +76,8 @@ static void answer_all(struct functions *f, struct interp *p, const struct err *
 		w->done(w->arg, err ? NULL : p, err);
 		free(w);
 	}
+	if (err && !p->info && !p->kept && !p->waiting && !p->asking)
+		forget(f, p);
 }
 
 /* "3.11.2" -> "3.11" */
@@ -220,7 +245,7 @@ struct interp *python_record(struct functions *f, const char *path, const char *
 	p->path = mem_strdup(path);
 	p->prefix = steal(above);
 	p->next = f->interps;
-	p->id = p->next ? p->next->id + 1 : 0;
+	p->id = ++f->next_interp_id;
 	f->interps = p;
 	return p;
 }
@@ -263,14 +288,7 @@ void python_close(struct functions *f)
 			p->waiting = w->next;
 			free(w);
 		}
-		free(p->path);
-		free(p->prefix);
-		free(p->info);
-		free(p->cache_tag);
-		free(p->version);
-		free(p->stdlib);
-		free(p->soabi);
-		free(p);
+		free_interp(p);
 	}
 	f->interps = NULL;
 }

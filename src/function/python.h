@@ -21,6 +21,7 @@ struct interp {
 	uint32_t id;
 	struct node *root; /* NULL: not there (yet, or not any more) */
 	bool asking, rooting;
+	bool kept; /* a function's: stays, though it may not be there today */
 	struct python_wait *waiting;
 	struct interp *next;
 };

@@ -12,7 +12,6 @@
 #include "function/upload.h"
 
 #define RUN_PIDS 4096
-#define RUN_OPEN_FILES 4096
 
 /* One script's life: interpreter -> lock -> environment -> fork -> GO -> its end. */
 struct run {
@@ -188,7 +187,7 @@ static void fork_from(struct run *run, struct node *n)
 		.env_path = run->env_path,
 		.stdio = { r->stdio[0], r->stdio[1], r->stdio[2] },
 		.own_id = true,
-		.limits = { .pids = RUN_PIDS, .open_files = RUN_OPEN_FILES },
+		.limits = { .pids = RUN_PIDS },
 	};
 
 	for (size_t i = 0; i < r->nmounts; i++)

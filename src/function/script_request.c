@@ -78,7 +78,7 @@ static int check_mount(const struct run_mount *m, bool allow_all, struct err *er
 	return 0;
 }
 
-int script_check(const struct run_request *r, struct err *err)
+static int check_what(const struct run_request *r, struct err *err)
 {
 	static const char *const kinds[] = { "file", "stdin", "code", "module", "prompt", NULL };
 	bool needs_code;
@@ -89,17 +89,29 @@ int script_check(const struct run_request *r, struct err *err)
 	needs_code = strcmp(r->kind, "stdin") != 0 && strcmp(r->kind, "prompt") != 0;
 	if (needs_code && (!r->code || (!*r->code && strcmp(r->kind, "code") != 0)))
 		return err_set(err, ERR_USAGE,
-			       "there is no script to run; give a path, -c CODE or "
-			       "-m MODULE");
-	if (!r->cwd || r->cwd[0] != '/')
-		return err_set(err, ERR_USAGE, "the working directory must be an absolute path");
+			       "there is no script to run; give a path, -c CODE or -m MODULE");
+	return 0;
+}
+
+static int check_stdio(const struct run_request *r, struct err *err)
+{
+	static const char *const names[] = { "standard input", "standard output",
+					     "standard error" };
+
 	for (int i = 0; i < 3; i++)
 		if (r->stdio[i] >= 0 && fd_is_dir(r->stdio[i]))
 			return err_set(err, ERR_USAGE,
 				       "%s is a directory; give a file, a pipe or a terminal",
-				       i == 0	? "standard input"
-				       : i == 1 ? "standard output"
-						: "standard error");
+				       names[i]);
+	return 0;
+}
+
+int script_check(const struct run_request *r, struct err *err)
+{
+	if (check_what(r, err) < 0 || check_stdio(r, err) < 0)
+		return -1;
+	if (!r->cwd || r->cwd[0] != '/')
+		return err_set(err, ERR_USAGE, "the working directory must be an absolute path");
 	for (size_t i = 0; i < r->nmounts; i++)
 		if (check_mount(&r->mounts[i], list_has(r->flags, "allow-all"), err) < 0)
 			return -1;

@@ -11,9 +11,9 @@
 
 #define FILE_NAME "pipsqueak.toml"
 
-void function_settings_init(struct settings *s)
+void function_settings_init(struct function_settings *s)
 {
-	*s = (struct settings){
+	*s = (struct function_settings){
 		.memory_bytes = 512 * MIB,
 		.tmp_bytes = 64 * MIB,
 		.timeout_ms = 30 * 1000,
@@ -24,7 +24,7 @@ void function_settings_init(struct settings *s)
 	};
 }
 
-void function_settings_done(struct settings *s)
+void function_settings_done(struct function_settings *s)
 {
 	for (size_t i = 0; s->entry[i]; i++)
 		free(s->entry[i]);
@@ -57,7 +57,7 @@ static bool is_entry(const char *s)
 	return true;
 }
 
-static int add_entry(struct settings *s, const char *text, struct err *err)
+static int add_entry(struct function_settings *s, const char *text, struct err *err)
 {
 	size_t n = 0;
 
@@ -69,7 +69,7 @@ static int add_entry(struct settings *s, const char *text, struct err *err)
 	return 0;
 }
 
-static int parse_entry(struct settings *s, json_t *v, struct err *err)
+static int parse_entry(struct function_settings *s, json_t *v, struct err *err)
 {
 	json_t *item;
 	size_t i;
@@ -81,7 +81,7 @@ static int parse_entry(struct settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
-static int parse_python(struct settings *s, json_t *v, struct err *err)
+static int parse_python(struct function_settings *s, json_t *v, struct err *err)
 {
 	const char *text = json_string_value(v);
 
@@ -126,17 +126,17 @@ static int parse_size(json_t *v, const char *key, uint64_t *out, struct err *err
 	return 0;
 }
 
-static int parse_memory(struct settings *s, json_t *v, struct err *err)
+static int parse_memory(struct function_settings *s, json_t *v, struct err *err)
 {
 	return parse_size(v, "memory", &s->memory_bytes, err);
 }
 
-static int parse_tmp(struct settings *s, json_t *v, struct err *err)
+static int parse_tmp(struct function_settings *s, json_t *v, struct err *err)
 {
 	return parse_size(v, "tmp", &s->tmp_bytes, err);
 }
 
-static int parse_timeout(struct settings *s, json_t *v, struct err *err)
+static int parse_timeout(struct function_settings *s, json_t *v, struct err *err)
 {
 	double seconds = json_number_value(v);
 
@@ -146,7 +146,7 @@ static int parse_timeout(struct settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
-static int parse_concurrency(struct settings *s, json_t *v, struct err *err)
+static int parse_concurrency(struct function_settings *s, json_t *v, struct err *err)
 {
 	json_int_t n = json_integer_value(v);
 
@@ -156,7 +156,7 @@ static int parse_concurrency(struct settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
-static int parse_processes(struct settings *s, json_t *v, struct err *err)
+static int parse_processes(struct function_settings *s, json_t *v, struct err *err)
 {
 	json_int_t n = json_integer_value(v);
 
@@ -166,7 +166,7 @@ static int parse_processes(struct settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
-static int parse_network(struct settings *s, json_t *v, struct err *err)
+static int parse_network(struct function_settings *s, json_t *v, struct err *err)
 {
 	const char *text = json_string_value(v);
 
@@ -180,7 +180,7 @@ static int parse_network(struct settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
-static int parse_env(struct settings *s, json_t *v, struct err *err)
+static int parse_env(struct function_settings *s, json_t *v, struct err *err)
 {
 	const char *name;
 	json_t *value;
@@ -206,7 +206,7 @@ static int parse_env(struct settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
-static int parse_reuse(struct settings *s, json_t *v, struct err *err)
+static int parse_reuse(struct function_settings *s, json_t *v, struct err *err)
 {
 	if (!json_is_boolean(v))
 		return bad(err, "reuse", "true or false");
@@ -216,7 +216,7 @@ static int parse_reuse(struct settings *s, json_t *v, struct err *err)
 
 static const struct {
 	const char *key;
-	int (*parse)(struct settings *s, json_t *v, struct err *err);
+	int (*parse)(struct function_settings *s, json_t *v, struct err *err);
 } keys[] = {
 	{ "entry", parse_entry },
 	{ "python", parse_python },
@@ -230,7 +230,7 @@ static const struct {
 	{ "reuse", parse_reuse },
 };
 
-static int parse_key(struct settings *s, const char *key, json_t *v, struct err *err)
+static int parse_key(struct function_settings *s, const char *key, json_t *v, struct err *err)
 {
 	for (size_t i = 0; i < array_len(keys); i++)
 		if (strcmp(keys[i].key, key) == 0)
@@ -241,7 +241,8 @@ static int parse_key(struct settings *s, const char *key, json_t *v, struct err 
 		       key);
 }
 
-int function_settings_parse(const char *json, size_t len, struct settings *out, struct err *err)
+int function_settings_parse(const char *json, size_t len, struct function_settings *out,
+			    struct err *err)
 {
 	json_error_t je;
 	json_t *root = json_loadb(json, len, 0, &je), *v;
@@ -265,7 +266,7 @@ int function_settings_parse(const char *json, size_t len, struct settings *out, 
 	return ret;
 }
 
-int function_settings_print(const struct settings *s, struct buf *out, struct err *err)
+int function_settings_print(const struct function_settings *s, struct buf *out, struct err *err)
 {
 	json_t *entry = json_array(), *env = json_object(), *root;
 	char *text;

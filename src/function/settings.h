@@ -27,7 +27,7 @@
 #include "base/limits.h"
 #include "zygote/zygote.h"
 
-struct settings {
+struct function_settings {
 	char *entry[LIMIT_ENTRIES + 1]; /* candidates in order, NULL-terminated */
 	char *python;			/* NULL: not said */
 	uint64_t memory_bytes, tmp_bytes, timeout_ms, pids;
@@ -37,9 +37,10 @@ struct settings {
 	bool reuse;
 };
 
-void function_settings_init(struct settings *s); /* the defaults */
-void function_settings_done(struct settings *s);
+void function_settings_init(struct function_settings *s); /* the defaults */
+void function_settings_done(struct function_settings *s);
 /* Over the defaults. ERR_USAGE names the key and what it may be; an unknown key is an error. */
-warn_unused int function_settings_parse(const char *json, size_t len, struct settings *out,
+warn_unused int function_settings_parse(const char *json, size_t len, struct function_settings *out,
 					struct err *err);
-warn_unused int function_settings_print(const struct settings *s, struct buf *out, struct err *err);
+warn_unused int function_settings_print(const struct function_settings *s, struct buf *out,
+					struct err *err);

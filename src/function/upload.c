@@ -20,28 +20,37 @@ struct unpack {
 	uint64_t bytes;
 };
 
-static int check_path(const char *name, struct err *err)
+static bool bad_segment(const char *p, size_t n)
+{
+	return (n == 0 && *p) || n > 255 || (n == 1 && p[0] == '.') ||
+	       (n == 2 && p[0] == '.' && p[1] == '.');
+}
+
+static bool is_good_path(const char *name)
 {
 	size_t len = strlen(name);
 
 	if (!len || len > LIMIT_APP_PATH_BYTES || name[0] == '/' || strchr(name, '\\'))
-		return err_set(err, ERR_USAGE, "the zip file has a member with a bad path '%.80s'",
-			       name);
+		return false;
 	for (const char *p = name; *p;) {
 		size_t n = strcspn(p, "/");
 
-		if ((n == 0 && p[0] == '/') || (n == 1 && p[0] == '.') ||
-		    (n == 2 && p[0] == '.' && p[1] == '.') || n > 255)
-			return err_set(err, ERR_USAGE,
-				       "the zip file has a member with a bad path '%.80s'", name);
+		if (bad_segment(p, n))
+			return false;
 		p += n + (p[n] == '/');
 	}
 	for (const char *p = name; *p; p++)
 		if (iscntrl((unsigned char)*p))
-			return err_set(err, ERR_USAGE,
-				       "the zip file has a member with control characters in its "
-				       "name");
-	return 0;
+			return false;
+	return true;
+}
+
+static int check_path(const char *name, struct err *err)
+{
+	return is_good_path(name)
+		       ? 0
+		       : err_set(err, ERR_USAGE,
+				 "the zip file has a member with a bad path '%.80s'", name);
 }
 
 static int make_parents(struct unpack *u, const char *name, struct err *err)
@@ -313,7 +322,7 @@ static bool entry_exists(int dirfd, const char *entry)
 	return faccessat(dirfd, path, R_OK, 0) == 0 || faccessat(dirfd, init, R_OK, 0) == 0;
 }
 
-static int check_entry(int dirfd, struct settings *s, struct err *err)
+static int check_entry(int dirfd, struct function_settings *s, struct err *err)
 {
 	for (size_t i = 0; s->entry[i]; i++)
 		if (entry_exists(dirfd, s->entry[i]))
@@ -324,7 +333,7 @@ static int check_entry(int dirfd, struct settings *s, struct err *err)
 		       s->entry[0]);
 }
 
-int upload_find_entry(const char *dir, struct settings *s, struct err *err)
+int upload_find_entry(const char *dir, struct function_settings *s, struct err *err)
 {
 	static const char *const usual[] = { "lambda_function.lambda_handler", "handler.handler",
 					     "main.handler", "f.f" };
@@ -350,26 +359,37 @@ int upload_find_entry(const char *dir, struct settings *s, struct err *err)
 	return 0;
 }
 
-/* What `import` would call this directory entry, in place; false: nothing. */
+static bool is_identifier(const char *s, size_t len)
+{
+	if (!len || len > 200 || isdigit((unsigned char)s[0]))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char)s[i]) && s[i] != '_' && (unsigned char)s[i] < 0x80)
+			return false;
+	return true;
+}
+
+static bool is_module_suffix(const char *dot)
+{
+	size_t len = strlen(dot);
+
+	return strcmp(dot, ".py") == 0 || strcmp(dot, ".pyc") == 0 ||
+	       (len >= 3 && strcmp(dot + len - 3, ".so") == 0);
+}
+
+/* What `import` would call this directory entry; false: nothing. */
 static bool import_name(int dirfd, struct dirent *e, char *name, size_t size)
 {
 	const char *dot = strchr(e->d_name, '.');
 	size_t len = dot ? (size_t)(dot - e->d_name) : strlen(e->d_name);
 	char init[300];
 
-	if (!len || len > 200 || isdigit((unsigned char)e->d_name[0]))
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (!isalnum((unsigned char)e->d_name[i]) && e->d_name[i] != '_' &&
-		    (unsigned char)e->d_name[i] < 0x80)
-			return false;
-	if (dot && strcmp(dot, ".py") != 0 && strcmp(dot, ".pyc") != 0 &&
-	    (strlen(dot) < 3 || strcmp(dot + strlen(dot) - 3, ".so") != 0))
+	if (!is_identifier(e->d_name, len) || (dot && !is_module_suffix(dot)))
 		return false;
 	snprintf(name, size, "%.*s", (int)len, e->d_name);
 	if (dot)
 		return true;
-	if (e->d_type != DT_DIR && e->d_type != DT_UNKNOWN && e->d_type != DT_LNK)
+	if (e->d_type == DT_REG)
 		return false;
 	snprintf(init, sizeof(init), "%s/__init__.py", name);
 	if (faccessat(dirfd, init, F_OK, 0) < 0)

@@ -29,7 +29,7 @@ warn_unused int upload_pep723(const char *script, char **out, struct err *err);
 
 /* Check settings' entry, or fill it by convention: lambda_function.lambda_handler, handler.handler,
  * main.handler, f.f, or the only .py file's `handler`. Existence of the file is what is checked. */
-warn_unused int upload_find_entry(const char *dir, struct settings *s, struct err *err);
+warn_unused int upload_find_entry(const char *dir, struct function_settings *s, struct err *err);
 
 /* Names that a directory on sys.path makes importable, NULL-terminated: modules and packages (which
  * shadow), and with a leading "~" directories without __init__.py (which only fill gaps). Looks at
