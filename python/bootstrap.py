@@ -10,7 +10,12 @@ import os
 import sys
 
 LIB = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("record", "node", "handler", "run", "reseed")
+PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed")
+# The recorder stands between an import statement and the import system, and all our frames lie
+# below those of a script: under this name the interpreter leaves them out of the tracebacks of
+# imports and does not blame them in warnings, as it does with its own.
+SHOWN = "<frozen importlib._bootstrap>"
+HIGH_FD = 1000  # where the stream goes in a child, so that a script's first open() gives 3
 
 
 def load_parts():
@@ -20,10 +25,7 @@ def load_parts():
         path = os.path.join(LIB, "pipsqueak_%s.py" % name)
         with open(path, "rb") as f:
             source = f.read()
-        # The recorder stands between an import statement and the import system: under this name
-        # the interpreter leaves its frames out of tracebacks, as it does with its own.
-        shown = "<frozen importlib._bootstrap>" if name == "record" else "<pipsqueak>"
-        parts[name] = compile(source, shown, "exec", dont_inherit=True)
+        parts[name] = compile(source, SHOWN, "exec", dont_inherit=True)
     return parts
 
 
@@ -31,27 +33,23 @@ class State:
     """What a zygote hands down to its children, in memory, by being forked."""
 
     def __init__(self):
+        before = set(sys.modules)
         sys.path.insert(0, LIB)
         import _pipsqueak
 
         sys.path.remove(LIB)
         del sys.modules["_pipsqueak"]
         self.c = _pipsqueak
+        # The environment is mounted beside our own files: JAIL_ENV beside JAIL_LIB.
+        self.env = os.path.join(os.path.dirname(LIB), "env")
+        self.site = "%s/lib/python%d.%d/site-packages" % ((self.env,) + sys.version_info[:2])
         self.codes = load_parts()
         self.loaded = {}
-        self.baseline = set(sys.modules)
-        self.known = {}  # module -> (self time in us, origin), in import order
+        self.baseline = before
+        self.known = {}  # module -> self time in us
         self.pth = ()  # .pth files run so far
-        self.seeds = []  # weak references to generators made before the fork
-        self.signals = None
-        self.allow_threads = 1
-        import _signal
-
-        self.signal = _signal
-        self.handlers = self.signal_handlers()
-
-    def signal_handlers(self):
-        return [self.signal.getsignal(n) for n in range(1, self.signal.NSIG) if n not in (32, 33)]
+        self.seeds = []  # generators made before the fork
+        self.asked = {"absent": {}, "env": {}, "reads": {}}  # by all nodes above, and this one
 
     def part(self, name):
         """The namespace of pipsqueak_<name>.py, run on first use."""
@@ -63,32 +61,48 @@ class State:
         return space
 
 
-def use_environment(state, base):
-    """Make the mounted environment tree this interpreter's, as a virtual environment's python is."""
-    home = "/pipsqueak/env"
-    version = "python%d.%d" % sys.version_info[:2]
-    site_dir = home + "/lib/" + version + "/site-packages"
-    sys.prefix = sys.exec_prefix = home
-    sys.executable = home + "/bin/python"
-    sys._base_executable = base["executable"]
-    os.environ["VIRTUAL_ENV"] = home
-    for path in list(sys.path):
-        if path.endswith(("site-packages", "dist-packages")) and path != site_dir:
-            sys.path.remove(path)
+def forget_paths():
+    """A tree was mounted over what importers may have listed before."""
     sys.path_importer_cache.clear()
-    if site_dir not in sys.path:
-        sys.path.append(site_dir)
+    import _frozen_importlib_external as external
+
+    kind = external._NamespacePath
+    if hasattr(kind, "_epoch"):
+        kind._epoch += 1
+    # These keep listings by path and time of change; merged trees may agree in both.
+    for name in ("importlib.metadata", "importlib_metadata"):
+        finder = getattr(sys.modules.get(name), "MetadataPathFinder", None)
+        forget = getattr(finder, "invalidate_caches", None)
+        if forget is not None:
+            try:
+                forget()
+            except TypeError:
+                forget(finder)  # 3.9: not a class method
+
+
+def use_environment(state):
+    """Make the mounted environment tree this interpreter's, as a virtual environment's python."""
+    site = sys.modules.get("site")
+    sys.prefix = sys.exec_prefix = state.env
+    sys.executable = state.env + "/bin/python"
+    for path in list(sys.path):
+        if path.endswith(("site-packages", "dist-packages")) and path != state.site:
+            sys.path.remove(path)
+    forget_paths()
+    if state.site not in sys.path:
+        sys.path.append(state.site)
+    if site is None:
+        return
+    site.PREFIXES = [state.env]
+    site.ENABLE_USER_SITE = False
     try:
-        names = tuple(sorted(n for n in os.listdir(site_dir) if n.endswith(".pth")))
+        names = tuple(sorted(n for n in os.listdir(state.site) if n.endswith(".pth")))
     except OSError:
         return
-    if names != state.pth:
-        import site
-
-        for name in names:
-            if name not in state.pth:
-                site.addpackage(site_dir, name, None)
-        state.pth = names
+    for name in names:
+        if name not in state.pth:
+            site.addpackage(state.site, name, None)
+    state.pth += tuple(n for n in names if n not in state.pth)
 
 
 def clean_environment(pairs):
@@ -96,7 +110,8 @@ def clean_environment(pairs):
     os.environ.clear()
     for pair in pairs:
         name, _, value = pair.partition("=")
-        os.environ[name] = value
+        if name:
+            os.environ[name] = value
 
 
 def words(fields, tag):
@@ -105,44 +120,65 @@ def words(fields, tag):
     return [w.decode("utf-8", "surrogateescape") for w in data.split(b"\0")[:-1]]
 
 
-def serve(state, me, base):
+def move_high(fd):
+    """Out of the way of a script that counts on small descriptor numbers."""
+    try:
+        os.dup2(fd, HIGH_FD, False)
+    except OSError:
+        return fd
+    os.close(fd)
+    return HIGH_FD
+
+
+def fresh_main():
+    """No trace of this file under the name __main__."""
+    main = type(sys)("__main__")
+    main.__builtins__ = sys.modules["builtins"]
+    sys.modules["__main__"] = main
+
+
+def serve(state, me):
     """In a child: do what its role is. Returns the control socket if it is now a zygote."""
     c = state.c
     state.part("reseed")["reseed"](state)
     kind, _, fields = c.recv(me["stream"])
     if kind != c.GO:
         c.exit(125)
-    if me["env"]:
-        use_environment(state, base)
     role = me["role"]
     if role == "node":
+        if me["env"]:
+            use_environment(state)
         state.part("node")["become_node"](state, me["stream"], words(fields, c.T_MODULES))
         os.close(me["stream"])
         return me["control"]
     gc.enable()
-    if role == "run":
-        state.part("run")["run"](state, me["stream"], fields, words, clean_environment)
-    elif role == "instance":
-        state.part("handler")["serve"](state, me["stream"], fields, words, clean_environment)
-    else:
+    if role == "resolver":
         import resolver
 
         resolver.main(me["stream"])
+        c.exit(0)
+    stream = move_high(me["stream"])
+    part = "run" if role == "run" else "handler"
+    state.part(part)["start"](state, stream, fields,
+                              lambda: use_environment(state) if me["env"] else None)
     c.exit(0)
 
 
 def main():
     control = int(sys.argv[1])
     state = State()
-    base = {"executable": sys.executable}
+    state.words, state.clean_environment = words, clean_environment
     if sys.path and os.path.abspath(sys.path[0]) == LIB:
         del sys.path[0]
-    if os.path.isdir("/pipsqueak/env/lib"):
+    if os.path.isdir(state.env + "/lib"):
         # Our own tools' root (the resolver): our files are modules like any other here.
-        use_environment(state, base)
+        use_environment(state)
         sys.path.append(LIB)
         sys.modules["_pipsqueak"] = state.c
     sys.argv = [""]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = [sys.executable]
+    fresh_main()
     # Objects made from here on are few; the collector must not walk, and so copy, the rest.
     gc.collect()
     gc.disable()
@@ -150,7 +186,7 @@ def main():
     state.c.send_packet(control, state.c.ASLEEP, 0, {})
     while True:
         try:
-            control = serve(state, state.c.sleep(control), base)
+            control = serve(state, state.c.sleep(control))
         except BaseException:
             sys.excepthook(*sys.exc_info())
             state.c.exit(125)

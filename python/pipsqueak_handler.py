@@ -7,7 +7,11 @@ not use the json package does not find it imported.
 import os
 import sys
 
-import _json
+_had_json = "_json" in sys.modules
+import _json  # noqa: E402
+
+if not _had_json:
+    del sys.modules["_json"]
 
 
 class _Decoder:
@@ -46,12 +50,11 @@ def _not_json(o):
     raise TypeError("Object of type %s is not JSON serializable" % type(o).__name__)
 
 
-_encode = _json.make_encoder({}, _not_json, _json.encode_basestring_ascii, None, ": ", ", ",
-                             False, False, True)
-
-
 def json_dumps(value):
-    return "".join(_encode(value, 0))
+    # A new table of "being written now" each time: an error leaves entries in it.
+    encode = _json.make_encoder({}, _not_json, _json.encode_basestring_ascii, None, ": ", ", ",
+                                False, False, True)
+    return "".join(encode(value, 0))
 
 
 class Context:
@@ -68,7 +71,7 @@ class Context:
         return max(0, self._deadline_ms - self._clock() // 1000)
 
 
-def find_entry(candidates):
+def find_entry(app, candidates):
     """The first candidate whose file is there: "file.py:attr" or "module.attr"."""
     for entry in candidates:
         if ":" in entry:
@@ -76,9 +79,9 @@ def find_entry(candidates):
         else:
             module, _, attr = entry.rpartition(".")
             path = module.replace(".", "/") + ".py"
-            if not os.path.exists("/app/" + path):
+            if not os.path.exists(os.path.join(app, path)):
                 path = module.replace(".", "/") + "/__init__.py"
-        if os.path.exists("/app/" + path):
+        if os.path.exists(os.path.join(app, path)):
             module = path[:-3].replace("/", ".")
             return module[:-9] if module.endswith(".__init__") else module, attr
     raise LookupError("no handler: none of %s is there" % ", ".join(candidates))
@@ -86,19 +89,31 @@ def find_entry(candidates):
 
 def takes_context(handler):
     """handler(event) or handler(event, context)? Without the inspect module, which is slow."""
+    for _ in range(32):
+        inner = getattr(handler, "__wrapped__", None)
+        if inner is None:
+            break
+        handler = inner  # functools.wraps: what counts is the function inside
+    bound = hasattr(handler, "__self__")
     code = getattr(handler, "__code__", None)
     if code is None:
+        code = getattr(getattr(type(handler), "__call__", None), "__code__", None)
+        bound = True
+    if code is None:
         return True
-    count = code.co_argcount - (1 if hasattr(handler, "__self__") else 0)
-    return count != 1 or bool(code.co_flags & 4)
+    return code.co_argcount - bound != 1 or bool(code.co_flags & 4)
 
 
-def format_error(e, skip="<pipsqueak>"):
-    """The traceback without our own frames."""
+def is_ours(frame):
+    return frame.f_globals.get("__name__", "").startswith("pipsqueak_")
+
+
+def format_error(e):
+    """The traceback without our own frames at its start."""
     import traceback
 
     tb = e.__traceback__
-    while tb is not None and tb.tb_frame.f_code.co_filename == skip:
+    while tb is not None and is_ours(tb.tb_frame):
         tb = tb.tb_next
     return "".join(traceback.format_exception(type(e), e, tb))
 
@@ -112,8 +127,8 @@ def number(fields, tag):
     return int.from_bytes(fields.get(tag, b""), "little")
 
 
-def load(candidates):
-    module, attr = find_entry(candidates)
+def load(app, candidates):
+    module, attr = find_entry(app, candidates)
     __import__(module)
     handler = getattr(sys.modules[module], attr, None)
     if not callable(handler):
@@ -128,11 +143,11 @@ class Instance:
         self.load_error = None
         self.import_us = 0
 
-    def load(self, candidates):
+    def load(self, app, candidates):
         clock = self.state.c.clock_us
         began = clock()
         try:
-            self.handler = load(candidates)
+            self.handler = load(app, candidates)
             self.with_context = takes_context(self.handler)
         except BaseException as e:
             self.load_error = ("start", e)
@@ -157,7 +172,7 @@ class Instance:
             return bytes(result), "bytes"
         return json_dumps(result).encode(), "json"
 
-    def answer(self, number_, fields):
+    def answer(self, ident, fields):
         c = self.state.c
         began = c.clock_us()
         reply = {}
@@ -172,10 +187,10 @@ class Instance:
         reply[c.T_TIMING] = ["import=%d" % self.import_us, "handler=%d" % (c.clock_us() - began)]
         flush()
         try:
-            c.send(self.stream, c.REPLY, number_, reply)
+            c.send(self.stream, c.REPLY, ident, reply)
         except OSError as e:
             reply = {c.T_ERR_KIND: "limit", c.T_ERR_TEXT: "the answer is too large: %s" % e}
-            c.send(self.stream, c.REPLY, number_, reply)
+            c.send(self.stream, c.REPLY, ident, reply)
         self.import_us = 0
 
 
@@ -191,29 +206,45 @@ def flush():
             pass
 
 
-def serve(state, stream, fields, words, clean_environment):
+def set_up(state, fields, use_environment):
+    """Environment, arguments, path; returns the directory of the function's code."""
+    import time
+
     c = state.c
-    clean_environment(["PATH=/pipsqueak/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME=/home/user",
-                       "LANG=C.UTF-8"] + words(fields, c.T_ENV))
-    sys.path.insert(0, "/app")
+    app = fields.get(c.T_CWD, b"/app").decode("utf-8", "surrogateescape")
+    state.clean_environment(["PATH=%s/bin:/usr/local/bin:/usr/bin:/bin" % state.env,
+                             "HOME=/home/user", "LANG=C.UTF-8"] + state.words(fields, c.T_ENV))
+    time.tzset()
+    use_environment()
+    sys.path.insert(0, app)
     sys.argv = [""]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = [sys.executable]
     try:
-        os.chdir("/app")
+        os.chdir(app)
     except OSError:
         pass
+    return app
+
+
+def start(state, stream, fields, use_environment):
+    """Answers calls until the link ends."""
+    c = state.c
+    app = set_up(state, fields, use_environment)
     recorder = state.part("record")["Recorder"](state)
     recorder.start()
     instance = Instance(state, stream, fields.get(c.T_NAME, b"").decode())
-    instance.load(words(fields, c.T_ENTRY))
+    instance.load(app, state.words(fields, c.T_ENTRY))
     recording = True
     while True:
         try:
-            kind, number_, call = c.recv(stream)
+            kind, ident, call = c.recv(stream)
         except EOFError:
+            flush()
             c.exit(0)
         if kind != c.CALL:
             c.exit(125)
-        instance.answer(number_, call)
+        instance.answer(ident, call)
         if recording:
             recorder.stop()
             recording = False

@@ -8,14 +8,18 @@ import os
 import sys
 
 
-def installed_dists():
-    """Normalized names of the dists in the mounted environment."""
-    site_dir = "/pipsqueak/env/lib/python%d.%d/site-packages" % sys.version_info[:2]
+def installed_dists(state):
+    """Normalized name -> version of the dists in the mounted environment."""
     try:
-        names = os.listdir(site_dir)
+        names = os.listdir(state.site)
     except OSError:
-        return set()
-    return {normalize(n.split("-")[0]) for n in names if n.endswith(".dist-info")}
+        return {}
+    found = {}
+    for name in names:
+        if name.endswith((".dist-info", ".egg-info")):
+            dist, _, version = name.rpartition(".")[0].partition("-")
+            found[normalize(dist)] = version
+    return found
 
 
 def normalize(name):
@@ -38,8 +42,22 @@ def import_all(names):
     return failed
 
 
-def count_threads():
-    return len(os.listdir("/proc/self/task"))
+def threads():
+    """(how many, are all of the others asleep?). One that was just joined may still be listed."""
+    for _ in range(100):
+        tasks = os.listdir("/proc/self/task")
+        if len(tasks) == 1:
+            return 0, True
+        os.sched_yield()
+    states = []
+    for task in tasks:
+        try:
+            with open("/proc/self/task/%s/stat" % task) as f:
+                states.append(f.read().rpartition(")")[2].split()[0])
+        except OSError:
+            continue
+    # This thread itself is running.
+    return len(states) - 1, sum(1 for s in states if s != "S") <= 1
 
 
 def open_files():
@@ -53,9 +71,9 @@ def open_files():
     return found
 
 
-def harmless(fd, target):
+def harmless(state, fd, target):
     """A regular file of the environment or the interpreter, open for reading (pyproj's proj.db)."""
-    if not target.startswith(("/pipsqueak/env/", sys.base_prefix + "/")):
+    if not target.startswith((state.env + "/", sys.base_prefix + "/")):
         return False
     try:
         with open("/proc/self/fdinfo/%d" % fd) as f:
@@ -70,58 +88,118 @@ def shared_mappings():
         return sum(1 for line in f if line.split()[1][1] == "w" and line.split()[1][3] == "s")
 
 
+def caught_signals():
+    """Masks of what is caught and what is ignored; libraries' own handlers count, too."""
+    with open("/proc/self/status") as f:
+        lines = dict(line.split(":", 1) for line in f if line.startswith(("SigCgt", "SigIgn")))
+    return int(lines["SigCgt"], 16), int(lines["SigIgn"], 16)
+
+
+def python_handlers():
+    import _signal
+
+    return [_signal.getsignal(n) for n in range(1, _signal.NSIG) if n not in (32, 33)]
+
+
 def allowed_threads(state):
     """Idle threads that data/forksafe.json says may sleep through a fork, with its proof."""
+    path = os.path.join(os.path.dirname(state.env), "lib", "forksafe.json")
     try:
-        with open("/pipsqueak/lib/forksafe.json") as f:
+        with open(path) as f:
             table = state.part("handler")["json_loads"](f.read())
     except (OSError, ValueError):
         return 0
-    return max([0] + [int(row["threads"]) for row in table["idle_threads"]
-                      if row["module"] in sys.modules])
+    dists = installed_dists(state)
+    allowed = 0
+    for row in table["idle_threads"]:
+        version = dists.get(normalize(row.get("dist", row["module"])))
+        right = row["versions"] == "any" or (
+            version is not None and version.startswith(tuple(row["versions"])))
+        if row["module"] in sys.modules and right:
+            allowed += int(row["threads"])
+    return allowed
+
+
+class Before:
+    """How the process was before the import, to be compared with how it is after."""
+
+    def __init__(self):
+        self.fds = set(open_files())
+        self.shared = shared_mappings()
+        self.caught = caught_signals()
+        self.handlers = python_handlers()
+
+
+def thread_faults(state):
+    count, asleep = threads()
+    if count and (not asleep or count > allowed_threads(state)):
+        return ["threads=%d%s" % (count, "" if asleep else ", not all asleep")]
+    return []
+
+
+def signal_faults(before):
+    changed = {n for n, (a, b) in enumerate(zip(before.handlers, python_handlers()), 1)
+               if a is not b and a != b}
+    for old, new in zip(before.caught, caught_signals()):
+        changed.update(n for n in range(1, 65) if (old ^ new) >> (n - 1) & 1)
+    return ["signal handlers=%s" % ",".join(map(str, sorted(changed)))] if changed else []
 
 
 def what_is_left(state, before):
+    """Why this process may not sleep and be forked (DESIGN 3.2); empty: it may."""
     left = []
     if state.c.atfork_cycle():
         left.append("at-fork handlers=more than can be recorded")
-    threads = count_threads()
-    if threads > 1 + allowed_threads(state):
-        left.append("threads=%d" % (threads - 1))
+    left += thread_faults(state)
     for fd, target in open_files():
-        if fd not in before and not harmless(fd, target):
+        if (fd, target) not in before.fds and not harmless(state, fd, target):
             left.append("descriptor=%s" % target)
-    changed = [n for n, (a, b) in enumerate(zip(state.handlers, state.signal_handlers()), 1)
-               if a is not b and a != b]
-    if changed:
-        left.append("signal handlers=%s" % ",".join(map(str, changed)))
-    if shared_mappings() > state.shared:
-        left.append("shared mappings=%d" % (shared_mappings() - state.shared))
+    left += signal_faults(before)
+    if shared_mappings() > before.shared:
+        left.append("shared mappings=%d" % (shared_mappings() - before.shared))
     return left
 
 
 def owner_reads(state, recorder):
     """Queries of importlib.metadata: those answered, and those that found nothing."""
-    have = installed_dists()
+    have = installed_dists(state)
     reads, absent = [], []
     for name in recorder.queried:
         if name == "*":
             reads.append("*")
-        elif normalize(name) in have:
-            reads.append(normalize(name))
+        elif normalize(str(name)) in have:
+            reads.append(normalize(str(name)))
         else:
-            absent.append("meta:" + normalize(name))
+            absent.append("meta:" + normalize(str(name)))
     # pkg_resources lists every dist by itself; .pth files ran before anything was asked for.
     if "*" not in reads and ("pkg_resources" in sys.modules or state.pth):
         reads.append("*")
     return reads, absent
 
 
+def remember_asked(state, recorder):
+    """A node below inherits what the nodes above it asked: its modules saw those answers."""
+    reads, absent = owner_reads(state, recorder)
+    asked = {key: dict(value) for key, value in state.asked.items()}
+    for key, values in (("absent", list(recorder.absent) + absent), ("env", recorder.env),
+                        ("reads", reads)):
+        asked[key].update(dict.fromkeys(values))
+    state.asked = asked
+
+
+def tell_failed(failed):
+    for line in failed:
+        print("not imported in the node:", line, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
+
+
 def become_node(state, stream, names):
     c = state.c
-    if not hasattr(state, "shared"):
-        state.shared = shared_mappings()
-    before = {fd for fd, _ in open_files()}
+    before = Before()
     recorder = state.part("record")["Recorder"](state, asks=True)
     recorder.start()
     try:
@@ -129,22 +207,15 @@ def become_node(state, stream, names):
     finally:
         recorder.stop()
     fields = recorder.fields()
-    reads, absent = owner_reads(state, recorder)
-    asked = getattr(state, "asked", None) or {"absent": {}, "env": {}, "reads": {}}
-    asked = {key: dict(value) for key, value in asked.items()}
-    for key, values in (("absent", list(recorder.absent) + absent), ("env", recorder.env),
-                        ("reads", reads)):
-        asked[key].update(dict.fromkeys(values))
-    state.asked = asked  # a node below inherits what its parents asked
-    fields[c.T_ABSENT] = list(asked["absent"])
-    fields[c.T_ENV_READ] = [n for n in asked["env"] if isinstance(n, str)]
-    fields[c.T_READS] = list(asked["reads"])
+    remember_asked(state, recorder)
+    reseeding = state.part("reseed")
+    reseeding["before_snapshot"](state)
+    fields[c.T_ABSENT] = list(state.asked["absent"])
+    fields[c.T_ENV_READ] = list(state.asked["env"])
+    fields[c.T_READS] = list(state.asked["reads"])
     fields[c.T_LEFT] = what_is_left(state, before)
-    for line in failed:
-        print("not imported in the node:", line, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    state.part("reseed")["remember"](state)
+    tell_failed(failed)
+    reseeding["remember"](state)
     # Never collect between import and freeze: a collection writes to every object it visits.
     gc.freeze()
     c.send(stream, c.PROFILE, 0, fields)

@@ -6,6 +6,52 @@ Runs in: nodes while they import; instances and scripts during their first call.
 import sys
 
 import _frozen_importlib
+import _thread
+
+
+class Listener:
+    """First on sys.meta_path: hears every look-up of a dist's metadata, finds nothing itself."""
+
+    def __init__(self, recorder):
+        self.recorder = recorder
+
+    def find_spec(self, name, path=None, target=None):
+        return None
+
+    def find_distributions(self, context=None):
+        name = getattr(context, "name", None)
+        if name is not None:
+            self.recorder.queried[name] = None
+            return iter(())
+        group = self.asked_group()
+        if group is None:
+            self.recorder.queried["*"] = None
+        else:
+            self.recorder.absent["group:" + group] = None
+        return iter(())
+
+    @staticmethod
+    def asked_group():
+        """entry_points(group=...) lists every dist, but only this group of it matters."""
+        frame = sys._getframe(2)
+        while frame is not None:
+            if frame.f_globals.get("__name__") in ("importlib.metadata", "importlib_metadata"):
+                if frame.f_code.co_name == "entry_points":
+                    group = frame.f_locals.get("params", {}).get("group")
+                    return group if isinstance(group, str) else None
+            frame = frame.f_back
+        return None
+
+
+class Missing:
+    """Last on sys.meta_path: whatever comes here was found by nobody."""
+
+    def __init__(self, recorder):
+        self.recorder = recorder
+
+    def find_spec(self, name, path=None, target=None):
+        self.recorder.absent["import:" + name] = None
+        return None
 
 
 class Recorder:
@@ -14,97 +60,100 @@ class Recorder:
 
     def __init__(self, state, asks=False):
         self.state = state
-        self.clock = state.c.clock_us
         self.asks = asks
-        self.inner = [0]
         self.absent = {}
         self.queried = {}
         self.env = {}
         self.original = None
-
-    def find_spec(self, name, path=None, target=None):
-        """Last on sys.meta_path: whatever comes here was found by nobody."""
-        self.absent["import:" + name] = None
-        return None
-
-    def find_distributions(self, context):
-        """importlib.metadata asks every finder: here we only listen."""
-        self.queried["*" if context.name is None else context.name] = None
-        return iter(())
+        self.listener, self.missing = Listener(self), Missing(self)
 
     def start(self):
         original = self.original = _frozen_importlib._find_and_load
-        known, clock, inner = self.state.known, self.clock, self.inner
+        known, clock, ident = self.state.known, self.state.c.clock_us, _thread.get_ident
+        inner = {}  # thread -> for each import under way, the time of the imports inside it
 
         def _find_and_load(name, import_):
+            stack = inner.setdefault(ident(), [0])
+            stack.append(0)
             began = clock()
-            inner.append(0)
             try:
                 return original(name, import_)
             finally:
                 took = clock() - began
-                own = took - inner.pop()
-                inner[-1] += took
-                if name in sys.modules and name not in known:
+                own = took - stack.pop()
+                stack[-1] += took
+                if name not in known and name in sys.modules:
                     known[name] = own if own > 0 else 0
 
         _frozen_importlib._find_and_load = _find_and_load
         if self.asks:
-            sys.meta_path.append(self)
+            sys.meta_path.insert(0, self.listener)
+            sys.meta_path.append(self.missing)
             self.listen_environment()
 
     def listen_environment(self):
         import os
 
         kind, env = type(os.environ), self.env
-        self.methods = {n: getattr(kind, n) for n in ("__getitem__", "__contains__", "__iter__")}
-        getitem, contains, iterate = (self.methods[n] for n in self.methods)
+        self.methods = {n: kind.__dict__.get(n) for n in ("__getitem__", "__contains__", "__iter__")}
+        getitem, contains, iterate = kind.__getitem__, kind.__contains__, kind.__iter__
+
+        def note(key):
+            if isinstance(key, bytes):  # os.environb
+                key = os.fsdecode(key)
+            if isinstance(key, str):
+                env[key] = None
 
         def note_getitem(self, key):
-            env[key] = None
+            note(key)
             return getitem(self, key)
 
         def note_contains(self, key):
-            env[key] = None
+            note(key)
             return contains(self, key)
 
         def note_iter(self):
             env["*"] = None
             return iterate(self)
 
-        # Mapping's own __contains__ goes through __getitem__; restore() puts back what was.
         kind.__getitem__, kind.__contains__, kind.__iter__ = note_getitem, note_contains, note_iter
         self.kind = kind
-        self.state.c.getenv_names()
+        self.state.c.getenv_names()  # what was asked before does not count
 
     def stop(self):
         _frozen_importlib._find_and_load = self.original
         if not self.asks:
             return
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-        own = {"__getitem__", "__iter__"}
+        for finder in (self.listener, self.missing):
+            if finder in sys.meta_path:
+                sys.meta_path.remove(finder)
         for name, method in self.methods.items():
-            if name in own:
-                setattr(self.kind, name, method)
-            else:
+            if method is None:
                 delattr(self.kind, name)
+            else:
+                setattr(self.kind, name, method)
         for name in self.state.c.getenv_names():
             self.env[name] = None
+        for key in list(self.absent):
+            # A finder that a module added at the end (six) came after us and did find it.
+            if key.startswith("import:") and key[7:] in sys.modules:
+                del self.absent[key]
 
     def fields(self):
-        """The fields of a PROFILE: everything loaded since the root, in import order."""
+        """The fields of a PROFILE: everything loaded since the root, in the order in which the
+        imports began. What was put into sys.modules by hand has no spec and is left out."""
         c = self.state.c
         names, times, origins = [], [], []
-        for name, took in list(self.state.known.items()):
-            module = sys.modules.get(name)
-            if module is None or name in ("__main__", "__mp_main__"):
+        for name, module in list(sys.modules.items()):
+            if not isinstance(name, str) or name in self.state.baseline or "\0" in name:
                 continue
             spec = getattr(module, "__spec__", None)
+            if spec is None or name in ("__main__", "__mp_main__"):
+                continue
             origin = getattr(module, "__file__", None) or getattr(spec, "origin", None)
-            if not isinstance(origin, str) or not origin.startswith("/"):
+            if not isinstance(origin, str) or not origin.startswith("/") or "\0" in origin:
                 origin = ""
             names.append(name)
-            times.append(str(took))
+            times.append(str(self.state.known.get(name, 0)))
             origins.append(origin)
         return {c.T_MODULES: names, c.T_SELF_US: times, c.T_ORIGIN: origins}

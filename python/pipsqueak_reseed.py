@@ -70,6 +70,18 @@ def seed_dask(array):
     array.random.seed(number(32))
 
 
+def seed_zmq(_):
+    import ctypes
+
+    ctypes.CDLL(None).srand(number(32))  # its automatic identities come from libc's rand()
+
+
+def after_restore(snapshot):
+    """AWS's snapshot_restore_py: what packages registered with it while a node imported them."""
+    for hook, args, kwargs in snapshot.get_after_restore():
+        hook(*args, **kwargs)
+
+
 TABLE = (
     ("numpy.random", "numpy", seed_numpy),
     ("faker.generator", "faker", seed_faker),
@@ -84,6 +96,8 @@ TABLE = (
     ("hypothesis.core", "hypothesis.core", seed_hypothesis),
     ("sentry_sdk", "sentry_sdk", seed_sentry),
     ("dask.array", "dask.array", seed_dask),
+    ("zmq", "zmq", seed_zmq),
+    ("snapshot_restore_py", "snapshot_restore_py", after_restore),
 )
 
 
@@ -91,54 +105,74 @@ def reseed_object(thing):
     generator = getattr(thing, "bit_generator", None)
     if generator is not None:
         generator.state = type(generator)().state
-    else:
+    elif hasattr(thing, "seed"):
         thing.seed()
+    else:
+        thing.state = type(thing)().state  # a bit generator by itself
+
+
+def attempt(what, seed, thing):
+    """A failure of one never keeps a child from starting; it is told on its standard error."""
+    try:
+        seed(thing)
+    except BaseException as e:
+        try:
+            sys.stderr.write("pipsqueak: reseeding %s: %r\n" % (what, e))
+        except (AttributeError, OSError, ValueError):
+            pass
 
 
 def reseed(state):
-    """A failure of one never keeps a child from starting; it is told on its standard error."""
+    """In a child, before anything else."""
     for needs, name, seed in TABLE:
-        if needs in sys.modules:
-            try:
-                seed(sys.modules[name])
-            except Exception as e:
-                print("pipsqueak: reseeding %s: %r" % (name, e), file=sys.stderr)
+        if needs in sys.modules and name in sys.modules:
+            attempt(name, seed, sys.modules[name])
     for ref in state.seeds:
         thing = ref()
         if thing is not None:
-            try:
-                reseed_object(thing)
-            except Exception as e:
-                print("pipsqueak: reseeding a generator: %r" % (e,), file=sys.stderr)
+            attempt("a generator", reseed_object, thing)
+
+
+def before_snapshot(state):
+    """In a node, after its imports: the last to register comes first, as on AWS."""
+    snapshot = sys.modules.get("snapshot_restore_py")
+    if snapshot is None:
+        return
+
+    def run(hooks):
+        for hook, args, kwargs in reversed(list(hooks.get_before_snapshot())):
+            hook(*args, **kwargs)
+
+    attempt("snapshot_restore_py", run, snapshot)
 
 
 def kinds():
     found = []
-    random = sys.modules.get("random")
-    if random is not None:
-        found.append(random.Random)
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        found.append(numpy_random.Generator)
-        found.append(numpy_random.RandomState)
+    for module, names in (("random", ("Random",)),
+                          ("numpy.random", ("Generator", "RandomState", "BitGenerator"))):
+        module = sys.modules.get(module)
+        found += [getattr(module, name) for name in names if hasattr(module, name)]
     return tuple(found)
 
 
 def remember(state):
-    """Weak references to every generator that exists before the fork."""
+    """References, weak where they can be, to every generator that exists before the fork."""
     wanted = kinds()
     if not wanted:
         return
     import _weakref
 
-    random = sys.modules.get("random")
-    skip = getattr(random, "SystemRandom", ())
+    skip = getattr(sys.modules.get("random"), "SystemRandom", ())
     seen = {id(ref()) for ref in state.seeds}
+    ours = {}  # is objects' type one of the wanted?
     for thing in gc.get_objects():
         kind = type(thing)
-        if issubclass(kind, wanted) and not (skip and issubclass(kind, skip)):
-            if id(thing) not in seen:
-                try:
-                    state.seeds.append(_weakref.ref(thing))
-                except TypeError:  # a C type without weak references: it is kept alive instead
-                    state.seeds.append(lambda thing=thing: thing)
+        is_wanted = ours.get(kind)
+        if is_wanted is None:
+            is_wanted = ours[kind] = (issubclass(kind, wanted)
+                                      and not (skip and issubclass(kind, skip)))
+        if is_wanted and id(thing) not in seen:
+            try:
+                state.seeds.append(_weakref.ref(thing))
+            except TypeError:  # a C type without weak references: it is kept alive instead
+                state.seeds.append(lambda thing=thing: thing)

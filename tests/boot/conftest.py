@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness  # noqa: E402
+
+
+@pytest.fixture(scope="session", params=harness.pythons())
+def zygote(request):
+    z = harness.Zygote(request.param)
+    z.start()
+    yield z
+    z.close()
