@@ -363,6 +363,8 @@ static void free_functions(uv_handle_t *handle)
 {
 	struct functions *f = handle->data;
 
+	if (--f->open_timers) /* libuv closes handles in an order of its own */
+		return;
 	free(f->state_dir);
 	free(f->python);
 	free(f->apps_dir);
@@ -413,6 +415,7 @@ void functions_close(struct functions *f)
 	intern_done(&f->names);
 	intern_done(&f->fn_names);
 	state_close(f->state);
-	uv_close((uv_handle_t *)&f->housekeeping, NULL);
+	f->open_timers = 2;
+	uv_close((uv_handle_t *)&f->housekeeping, free_functions);
 	uv_close((uv_handle_t *)&f->drain_timer, free_functions);
 }

@@ -51,6 +51,7 @@ struct functions {
 	void (*drained)(void *arg);
 	void *drained_arg;
 	uv_timer_t drain_timer;
+	int open_timers;
 	uint32_t next_request;
 };
 
