@@ -23,6 +23,7 @@
 #include "zygote/zygote.h"
 
 #define VERSION "0.1.0"
+#define LOCK_WAIT_S 1
 #define GRACE_MS (10 * 1000)
 
 struct daemon {
@@ -43,13 +44,34 @@ struct daemon {
 	char *index_dir, *store_dir;
 };
 
+static void on_alarm(int signo)
+{
+}
+
+/* A daemon that was just killed holds its lock until the kernel has taken it apart: wait for that a
+ * moment (flock() ends by EINTR when the alarm comes). */
+static bool lock_soon(int fd)
+{
+	struct sigaction alarm_action = { .sa_handler = on_alarm }, before;
+	bool locked;
+
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return true;
+	sigaction(SIGALRM, &alarm_action, &before);
+	alarm(LOCK_WAIT_S);
+	locked = flock(fd, LOCK_EX) == 0;
+	alarm(0);
+	sigaction(SIGALRM, &before, NULL);
+	return locked;
+}
+
 /* One daemon per run directory. Before the start-up changes anything of a running one's. */
 static int check_not_running(const struct options *o, struct err *err)
 {
 	auto_free char *path = mem_printf("%s/lock", o->run_dir);
 	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+	if (fd >= 0 && !lock_soon(fd))
 		return err_set(err, ERR_CONFLICT, "a daemon runs already in %s", o->run_dir);
 	return 0;
 }
