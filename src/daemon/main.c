@@ -290,7 +290,8 @@ static int run(struct daemon *d, int argc, char **argv, struct err *err)
 
 int main(int argc, char **argv)
 {
-	struct daemon d = { .lock = -1 };
+	/* Not on the stack: room jail keeps handles on the loop to the very end. */
+	static struct daemon d = { .lock = -1 };
 	struct err err = ERR_INIT;
 
 	if (run(&d, argc, argv, &err) < 0) {
