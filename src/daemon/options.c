@@ -21,6 +21,7 @@ static const struct option {
 } table[] = {
 #define AT(field) offsetof(struct options, field)
 	{ "--dir", "DIR", "keep everything below DIR (also: PIPSQUEAK_DIR)", TEXT, AT(dir) },
+	{ "--cache", "DIR", "keep downloaded and unpacked packages in DIR", TEXT, AT(cache) },
 	{ "--listen", "HOST:PORT", "take calls by TCP, too (port 0: any free one)", TEXT,
 	  AT(listen) },
 	{ "--python", "PATH", "an interpreter; the first is the default (/usr/bin/python3)", PYTHON,
@@ -183,7 +184,7 @@ static char *user_dir(const char *xdg, const char *below_home, struct err *err)
 	return NULL;
 }
 
-static int place(struct options *o, struct err *err)
+static int default_dirs(struct options *o, struct err *err)
 {
 	const char *dir = o->dir ? o->dir : env("PIPSQUEAK_DIR");
 
@@ -207,10 +208,21 @@ static int place(struct options *o, struct err *err)
 	return o->run_dir ? 0 : -1;
 }
 
-/* Beside the program in a build tree, PREFIX/lib/pipsqueak when installed. */
+static int place(struct options *o, struct err *err)
+{
+	if (default_dirs(o, err) < 0)
+		return -1;
+	if (o->cache) {
+		free(o->cache_dir);
+		o->cache_dir = absolute(o->cache);
+	}
+	return 0;
+}
+
+/* Near the program: in a build tree, or where it is installed. */
 static char *find_lib(void)
 {
-	static const char *const places[] = { "lib", "../../lib", "../lib/pipsqueak" };
+	static const char *const places[] = { "lib", "../../lib", ".", "../libexec/pipsqueak" };
 	char self[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	char *slash;
@@ -254,6 +266,7 @@ void options_done(struct options *o)
 		free(o->prefix[i]);
 	}
 	free(o->dir);
+	free(o->cache);
 	free(o->listen);
 	free(o->lib);
 	free(o->state_dir);

@@ -13,6 +13,7 @@
 #define OPTION_PYTHONS 8
 
 struct options {
+	char *cache;			  /* instead of the usual place */
 	char *dir;			  /* everything below one directory */
 	char *listen;			  /* HOST:PORT for calls by TCP */
 	char *python[OPTION_PYTHONS + 1]; /* the first is the default; NULL-terminated */

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Redeploying, removing, restarting, and being killed."""
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from conftest import BUILD
+
+
+def test_redeploy_and_remove(daemon):
+    first = daemon.deployed("twice", {"handler.py": "def handler(e): return 1"})
+    assert daemon.call("twice").json == 1
+    second = daemon.deployed("twice", {"handler.py": "def handler(e): return 2"})
+    assert second["version"] > first["version"]
+    assert daemon.call("twice").json == 2
+    failed = daemon.deploy("twice", {"handler.py": "", "requirements.txt": "nosuch-package-of-pipsqueak-tests"})
+    assert failed.status == 404
+    assert daemon.call("twice").json == 2  # a failed deploy leaves the old version serving
+    assert daemon.request("DELETE", "/functions/twice").status in (200, 204)
+    assert daemon.call("twice").status == 404
+
+
+def test_a_running_call_outlives_a_redeploy(daemon):
+    daemon.deployed("long", {"handler.py": "import time\ndef handler(e):\n    time.sleep(1)\n    return 'old'\n"})
+    replies = []
+    t = threading.Thread(target=lambda: replies.append(daemon.call("long")))
+    t.start()
+    time.sleep(0.4)
+    daemon.deployed("long", {"handler.py": "def handler(e): return 'new'"})
+    assert daemon.call("long").json == "new"
+    t.join(30)
+    assert replies[0].status == 200 and replies[0].json == "old"
+
+
+def test_logs(daemon):
+    daemon.deployed("talks", {"handler.py": "import sys\ndef handler(e):\n    print('to stdout')\n"
+                                            "    print('to stderr', file=sys.stderr)\n"})
+    daemon.call("talks")
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        text = daemon.get("/functions/talks/logs").body.decode()
+        if "to stdout" in text and "to stderr" in text:
+            break
+    assert "to stdout" in text and "to stderr" in text
+    names = [f["name"] for f in daemon.get("/functions").json["functions"]]
+    assert "talks" in names
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_state_survives(own_daemon, kill):
+    d = own_daemon
+    d.deployed("stays", {"handler.py": "import numpy\ndef handler(e): return numpy.arange(3).tolist()",
+                         "requirements.txt": "numpy", "pipsqueak.toml": "reuse = false\n"})
+    assert d.call("stays").json == [0, 1, 2]
+    d.wait_for_node("numpy")
+    d.stop(kill=kill)
+    d.start()
+    assert d.call("stays").json == [0, 1, 2]
+    assert d.get("/status").status == 200
+
+
+def test_killed_in_the_middle_of_a_call_and_of_a_deploy(own_daemon):
+    d = own_daemon
+    d.deployed("sleeps", {"handler.py": "import time\ndef handler(e): time.sleep(30)"})
+    threads = [threading.Thread(target=swallow, args=(d.call, "sleeps")),
+               threading.Thread(target=swallow, args=(d.deploy, "late", {
+                   "handler.py": "def handler(e): return 1", "requirements.txt": "flask"}))]
+    for t in threads:
+        t.start()
+    time.sleep(0.5)
+    d.stop(kill=True)
+    for t in threads:
+        t.join(30)
+    d.start()
+    d.deployed("late", {"handler.py": "import flask\ndef handler(e): return flask.__name__",
+                        "requirements.txt": "flask"})
+    assert d.call("late").json == "flask"
+
+
+def swallow(f, *args):
+    try:
+        f(*args)
+    except (AssertionError, OSError):
+        pass
+
+
+def test_one_daemon_a_directory(own_daemon):
+    out = subprocess.run([os.path.join(BUILD, "pipsqueakd"), "--dir", own_daemon.base, "--lib",
+                          os.path.join(BUILD, "lib")], capture_output=True, text=True, timeout=20)
+    assert out.returncode != 0 and "runs already" in out.stderr
+    assert own_daemon.get("/healthz").status == 200
+
+
+def test_it_leaves_when_idle():
+    import shutil
+
+    from conftest import Daemon, new_base
+
+    d = Daemon(new_base(), options=["--idle", "1"])
+    assert d.process.wait(20) == 0
+    pid, d.process = d.process.pid, None
+    d.nothing_left(pid)
+    shutil.rmtree(d.base)
