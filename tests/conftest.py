@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -255,9 +254,3 @@ def workdir(tmp_path_factory):
     os.chmod(path, 0o755)
     yield path
     shutil.rmtree(path)
-
-
-def pytest_collection_modifyitems(items):
-    sys.dont_write_bytecode = True
-    for item in items:
-        item.add_marker(pytest.mark.filterwarnings("ignore"))

@@ -136,6 +136,7 @@ static int send_call(struct instance *inst, struct err *err)
 	snprintf(id, sizeof(id), "%u", call->id);
 	wire_put(&m, WIRE_T_BODY, call->event, call->event_bytes);
 	wire_put_u64(&m, WIRE_T_DEADLINE_MS, deadline_ms);
+	wire_put_u64(&m, WIRE_T_MEMORY, inst->v->set.memory_bytes);
 	wire_put_str(&m, WIRE_T_NAME, id);
 	if (zygote_child_send(inst->child, &m, err) < 0)
 		return -1;

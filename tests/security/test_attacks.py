@@ -31,7 +31,7 @@ def test_another_functions_package(daemon):
     found = attack(daemon, "thief", """
 def handler(e):
     seen = []
-    for top in ('/usr', '/pipsqueak', '/app', '/home', '/tmp', '/var', '/root', '/opt', '/mnt'):
+    for top in ('/usr/lib/python3', '/usr/local/lib', '/usr/share/python-wheels', '/pipsqueak', '/app', '/home', '/tmp', '/var', '/root', '/opt', '/mnt'):
         for where, dirs, files in os.walk(top):
             seen += [os.path.join(where, d) for d in dirs if d.lower() in ('numpy', 'packaging', 'pip', 'resolvelib')]
     return {'import': tries(lambda: __import__('numpy')), 'loaded': [m for m in sys.modules if 'numpy' in m],
@@ -39,7 +39,7 @@ def handler(e):
 """)
     assert found["import"][0] == found["pip"][0] == "refused"
     assert found["loaded"] == []
-    assert [p for p in found["seen"] if "/debuginfo" not in p] == []
+    assert [p for p in found["seen"] if "/node_modules/" not in p] == []  # a host's npm has its own
 
 
 def test_writing_to_the_store(daemon):
@@ -102,7 +102,7 @@ def test_other_processes(daemon):
 def handler(e):
     pids = [int(p) for p in os.listdir('/proc') if p.isdigit()]
     return {'pids': pids, 'kill': [tries(lambda p=p: os.kill(p, 9)) for p in e], 'self': os.getpid(), 'parent': os.getppid(),
-            'init': (os.kill(1, 9), 'alive')[1]}
+            'init': tries(lambda: os.kill(1, 9))}
 """, event=[daemon.process.pid, os.getpid()])
     assert set(report["pids"]) == {1, 2} and report["self"] == 2 and report["parent"] == 0
     all_refused(report["kill"])
@@ -218,7 +218,7 @@ def test_a_lying_instance(daemon):
 import struct
 def handler(e):
     sent = 0
-    for fd in range(3, 64):
+    for fd in [int(n) for n in os.listdir('/proc/self/fd') if int(n) > 2]:
         try:
             s = socket.socket(fileno=os.dup(fd))
             s.send(%s)
