@@ -27,7 +27,7 @@
 #include "wire/messages.h"
 
 #define HELPER_STACK (64 * KIB)
-#define MAX_TARGETS 20
+#define MAX_TARGETS ENTER_MOUNTS
 
 struct request {
 	const struct fork_hooks *hooks;

@@ -18,7 +18,7 @@
 #define LIMIT_PACKET_BYTES                                                     \
 	(128 * KIB) /* one SOCK_SEQPACKET message; below net.core.wmem_default \
 		     */
-#define LIMIT_PACKET_FDS 24
+#define LIMIT_PACKET_FDS 48
 #define LIMIT_FRAME_BYTES (16 * MIB) /* one message on an instance's stream */
 
 /* index */

@@ -102,7 +102,7 @@ struct run_request {
 	const char *requirements, *pep723, *index_url, *pip_settings;
 	const char *const *flags; /* words for the bootstrap, e.g. "allow-all" */
 	int stdio[3];
-	struct run_mount mounts[12];
+	struct run_mount mounts[24];
 	size_t nmounts;
 };
 struct run_result {

@@ -24,7 +24,7 @@ const char *enter_ns_name(enum enter_ns ns);
  * capabilities in it, and those allow the others. The pid namespace is for children. */
 warn_unused int enter_namespaces(const int ns[NS_COUNT], struct err *err);
 
-#define ENTER_MOUNTS 20
+#define ENTER_MOUNTS 28
 struct enter_mount {
 	int tree;	    /* detached mount; consumed */
 	const char *target; /* absolute, no "..": its mount point is made on the cell's own root */

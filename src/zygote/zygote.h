@@ -69,7 +69,7 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 enum zygote_role { ZYGOTE_INSTANCE, ZYGOTE_RUN, ZYGOTE_RESOLVER };
 enum zygote_net { ZYGOTE_NET_NONE, ZYGOTE_NET_LOOPBACK };
 
-#define ZYGOTE_MOUNTS 16
+#define ZYGOTE_MOUNTS 24
 struct zygote_mount {
 	int tree;	  /* a detached mount (open_tree); or -1 and then: */
 	const char *from; /* a path as the daemon sees it; a detached mount is made of it */

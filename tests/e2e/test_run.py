@@ -133,11 +133,13 @@ def test_permissions_and_their_hints(daemon, workdir):
         out = run(daemon, "-c", write, cwd=workdir)
         assert out.returncode == 1 and "--allow-write=" in out.stderr.splitlines()[-1]
         assert not os.path.exists(workdir + "/new")
-        assert run(daemon, "--allow-write", "-c", write, cwd=workdir).returncode == 0
+        out = run(daemon, "--allow-write", "-c", write, cwd=workdir)
+        assert out.returncode == 0, out.stderr
         assert os.stat(workdir + "/new").st_uid == os.getuid()  # the caller's file, not some id's
         out = run(daemon, "--allow-read=" + outside, "-c", "open(%r, 'w')" % (outside + "/g"), cwd=workdir)
         assert out.returncode == 1
-        assert run(daemon, "-A", "-c", "open(%r, 'w').write('y')" % (outside + "/h"), cwd=workdir).returncode == 0
+        out = run(daemon, "-A", "-c", "open(%r, 'w').write('y')" % (outside + "/h"), cwd=workdir)
+        assert out.returncode == 0, out.stderr
         assert os.path.exists(outside + "/h")
         env = dict(daemon.environment(), SECRET="s3cret")
         code = "import os; print(os.environ.get('SECRET'), 'LD_PRELOAD' in os.environ)"
