@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pandas: a frame, a group-by, JSON."""
 import pandas as pd
 

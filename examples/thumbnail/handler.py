@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pillow: draw a picture and return it as a PNG of the size asked for."""
 import base64
 import io

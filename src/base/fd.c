@@ -82,40 +82,60 @@ static void close_dir(DIR **dir)
 		closedir(*dir);
 }
 
-static int remove_children(int dirfd, const char *name, dev_t dev, int depth, struct err *err)
+/* A tree may have made itself unreadable: then it is made readable first. */
+static int open_doomed(int dirfd, const char *name, dev_t dev, struct err *err)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	__attribute__((cleanup(close_dir))) DIR *dir = NULL;
-	struct dirent *e;
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	auto_close int fd = openat(dirfd, name, flags);
 	struct stat st;
 
-	if (fd < 0 && errno == EACCES &&
-	    fchmodat(dirfd, name, 0700, 0) == 0) /* a tree that made itself unreadable */
-		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0)
+		fd = openat(dirfd, name, flags);
 	if (fd < 0)
-		return errno == ENOENT ? 0 : err_sys(err, errno, "open '%s'", name);
+		return err_sys(err, errno, "open '%s'", name);
+	if (fstat(fd, &st) < 0 || st.st_dev != dev)
+		return err_set(err, ERR_DENIED, "'%s' is another file system", name);
+	if ((st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0)
+		return err_sys(err, errno, "chmod '%s'", name);
+	return fd_steal(&fd);
+}
+
+static int remove_children(int dirfd, const char *name, dev_t dev, int depth, struct err *err);
+
+static int remove_entry(int fd, const char *name, dev_t dev, int depth, struct err *err)
+{
+	if (unlinkat(fd, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM)
+		return err_sys(err, errno, "unlink '%s'", name);
+	if (remove_children(fd, name, dev, depth + 1, err) < 0)
+		return -1;
+	if (unlinkat(fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_sys(err, errno, "rmdir '%s'", name);
+	return 0;
+}
+
+static int remove_children(int dirfd, const char *name, dev_t dev, int depth, struct err *err)
+{
+	__attribute__((cleanup(close_dir))) DIR *dir = NULL;
+	struct dirent *e;
+	int fd;
+
+	if (depth > 128)
+		return err_set(err, ERR_LIMIT, "'%s' is nested too deeply", name);
+	fd = open_doomed(dirfd, name, dev, err);
+	if (fd < 0)
+		return err->sys == ENOENT ? 0 : -1;
 	dir = fdopendir(fd);
 	if (!dir) {
 		close(fd);
 		return err_sys(err, errno, "reading '%s'", name);
 	}
-	if (depth > 128)
-		return err_set(err, ERR_LIMIT, "'%s' is nested too deeply", name);
-	if (fstat(fd, &st) < 0 || st.st_dev != dev)
-		return err_set(err, ERR_DENIED, "'%s' is another file system", name);
-	if ((st.st_mode & 0700) != 0700 && fchmod(fd, 0700) < 0)
-		return err_sys(err, errno, "chmod '%s'", name);
 	while ((e = readdir(dir))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
-		if (unlinkat(fd, e->d_name, 0) == 0 || errno == ENOENT)
-			continue;
-		if (errno != EISDIR && errno != EPERM)
-			return err_sys(err, errno, "unlink '%s/%s'", name, e->d_name);
-		if (remove_children(fd, e->d_name, dev, depth + 1, err) < 0)
+		if (remove_entry(fd, e->d_name, dev, depth, err) < 0)
 			return -1;
-		if (unlinkat(fd, e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-			return err_sys(err, errno, "rmdir '%s/%s'", name, e->d_name);
 	}
 	return 0;
 }

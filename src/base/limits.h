@@ -27,7 +27,7 @@
 #define LIMIT_METADATA_BYTES (4 * MIB)
 #define LIMIT_ZIP_DIRECTORY_BYTES (32 * MIB) /* of a wheel that is read by ranges */
 #define LIMIT_INDEX_SOURCES 64 /* indexes, find-links or hosts in one list of settings */
-#define LIMIT_TAGS 16384 /* that one interpreter takes */
+#define LIMIT_TAGS 16384       /* that one interpreter takes */
 #define LIMIT_WHEEL_BYTES (4 * GIB)
 #define LIMIT_REDIRECTS 10
 #define LIMIT_RETRIES 4
@@ -68,21 +68,21 @@
 #define LIMIT_APP_BYTES (256 * MIB)
 #define LIMIT_APP_FILES 20000
 #define LIMIT_APP_PATH_BYTES 512
-#define LIMIT_ENTRIES 8		/* candidates for a function's handler */
-#define LIMIT_CONCURRENCY 256	/* instances of one function */
-#define LIMIT_TIMEOUT_S 900	/* of one call, as pipsqueak.toml may ask */
-#define LIMIT_FUNCTION_ENV 256	/* variables that pipsqueak.toml may set */
+#define LIMIT_ENTRIES 8	       /* candidates for a function's handler */
+#define LIMIT_CONCURRENCY 256  /* instances of one function */
+#define LIMIT_TIMEOUT_S 900    /* of one call, as pipsqueak.toml may ask */
+#define LIMIT_FUNCTION_ENV 256 /* variables that pipsqueak.toml may set */
 #define LIMIT_TOML_BYTES (64 * KIB)
 #define LIMIT_JOB_OUTPUT_BYTES (1 * MIB) /* what a small job may print */
-#define LIMIT_NAMES 1000000	/* interned modules, dists, variables */
-#define LIMIT_SCRIPTS 256	/* scripts whose profiles are kept in memory */
-#define LIMIT_GROWING 2		/* nodes being made at a time */
+#define LIMIT_NAMES 1000000		 /* interned modules, dists, variables */
+#define LIMIT_SCRIPTS 256		 /* scripts whose profiles are kept in memory */
+#define LIMIT_GROWING 2			 /* nodes being made at a time */
 #define LIMIT_GROW_QUEUE 256
-#define LIMIT_GROW_TRIES 3	/* leaving out more dists each time */
-#define LIMIT_OWN_NAMES 10000	/* entries of a script's directory that are looked at */
+#define LIMIT_GROW_TRIES 3    /* leaving out more dists each time */
+#define LIMIT_OWN_NAMES 10000 /* entries of a script's directory that are looked at */
 #define LIMIT_JSON_DEPTH 512
-#define LIMIT_IDLE_US (60 * 1000000UL)	      /* a warm instance nobody calls */
-#define LIMIT_LOG_BURST_BYTES (256 * KIB)     /* a function's output in one second */
+#define LIMIT_IDLE_US (60 * 1000000UL)	  /* a warm instance nobody calls */
+#define LIMIT_LOG_BURST_BYTES (256 * KIB) /* a function's output in one second */
 #define LIMIT_PYINFO_MS (30 * 1000)
 
 /* api */

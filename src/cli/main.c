@@ -49,34 +49,45 @@ static int help(const char *verb)
 	return 0;
 }
 
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+	return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
+static int run_verb(const char *dir, int argc, char **argv)
+{
+	struct dirs d;
+	struct err err;
+	int code = -1;
+
+	if (dirs_find(dir, &d, &err) < 0)
+		return complain(&err);
+	for (size_t i = 0; i < array_len(verbs); i++)
+		if (strcmp(verbs[i].name, argv[0]) == 0)
+			code = verbs[i].run(&d, argc, argv);
+	if (code < 0)
+		code = usage_error(NULL, "there is no verb '%s'", argv[0]);
+	dirs_done(&d);
+	return code;
+}
+
 int main(int argc, char **argv)
 {
 	const char *dir = NULL;
-	struct dirs d;
-	struct err err;
-	int first = 1, code = -1;
 
 	signal(SIGPIPE, SIG_IGN);
-	if (argc > 2 && strcmp(argv[1], "--dir") == 0) {
-		dir = argv[2];
-		first = 3;
+	argc--, argv++;
+	if (argc > 1 && strcmp(argv[0], "--dir") == 0) {
+		dir = argv[1];
+		argc -= 2, argv += 2;
 	}
-	if (argc <= first || strcmp(argv[first], "help") == 0 ||
-	    strcmp(argv[first], "--help") == 0 || strcmp(argv[first], "-h") == 0)
-		return help(argc > first + 1 ? argv[first + 1] : NULL);
-	if (strcmp(argv[first], "version") == 0 || strcmp(argv[first], "--version") == 0) {
+	if (argc == 0 || is_one_of(argv[0], "help", "--help", "-h"))
+		return help(argc > 1 ? argv[1] : NULL);
+	if (is_one_of(argv[0], "version", "--version", "-V")) {
 		puts("pipsqueak " VERSION);
 		return 0;
 	}
-	if (dirs_find(dir, &d, &err) < 0)
-		return complain(&err);
-	if (argc > first + 1 && strcmp(argv[first + 1], "--help") == 0)
-		return help(argv[first]);
-	for (size_t i = 0; i < array_len(verbs); i++)
-		if (strcmp(verbs[i].name, argv[first]) == 0)
-			code = verbs[i].run(&d, argc - first, argv + first);
-	if (code < 0)
-		code = usage_error(NULL, "there is no verb '%s'", argv[first]);
-	dirs_done(&d);
-	return code;
+	if (argc > 1 && strcmp(argv[1], "--help") == 0)
+		return help(argv[0]);
+	return run_verb(dir, argc, argv);
 }

@@ -144,8 +144,7 @@ static int set_limits(const struct enter_spec *s, struct err *err)
 	if (limit_one(RLIMIT_CORE, 0, err) < 0)
 		return -1;
 	/* A zygote's children set theirs. */
-	if (!s->zygote &&
-	    limit_one(RLIMIT_NOFILE, s->open_files ? s->open_files : 1024, err) < 0)
+	if (!s->zygote && limit_one(RLIMIT_NOFILE, s->open_files ? s->open_files : 1024, err) < 0)
 		return -1;
 	if (s->pids && limit_one(RLIMIT_NPROC, s->pids, err) < 0)
 		return -1;

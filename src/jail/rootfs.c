@@ -330,13 +330,36 @@ static int cell_proc(const struct rootfs_cell *cell, struct err *err)
 	return 0;
 }
 
+static int cell_shared(const struct rootfs_cell *cell, struct err *err)
+{
+	char dir[4096];
+
+	if (show(TEMPLATE "/usr", "/usr", err) < 0 || show(TEMPLATE "/etc", "/etc", err) < 0 ||
+	    show(TEMPLATE "/dev", "/dev", err) < 0 || cell_links(err) < 0)
+		return -1;
+	if (bind("/lib-pipsqueak", CELL JAIL_LIB, err) < 0)
+		return -1;
+	if (!cell->prefix || strcmp(cell->prefix, "/usr") == 0)
+		return 0;
+	prefix_dir(cell->prefix, dir, sizeof(dir));
+	return show(dir, cell->prefix, err);
+}
+
+static int cell_pivot(struct err *err)
+{
+	if (syscall(SYS_pivot_root, CELL, CELL "/.old") < 0)
+		return err_sys(err, errno, "pivoting into the cell");
+	if (chdir("/") < 0 || umount2("/.old", MNT_DETACH) < 0 || rmdir("/.old") < 0)
+		return err_sys(err, errno, "leaving the template");
+	return 0;
+}
+
 int rootfs_enter_cell(const struct rootfs_cell *cell, struct err *err)
 {
 	static const char *const dirs[] = { CELL "/tmp",   CELL "/proc",   CELL "/sys",
 					    CELL "/home",  CELL JAIL_HOME, CELL "/pipsqueak",
 					    CELL JAIL_ENV, CELL JAIL_LIB,  CELL JAIL_APP,
 					    CELL "/var",   CELL "/run",	   CELL "/.old" };
-	char dir[4096];
 
 	if (tmpfs(CELL, "size=1m,nr_inodes=4096,mode=755", MS_NOSUID | MS_NODEV, err) < 0)
 		return -1;
@@ -345,21 +368,7 @@ int rootfs_enter_cell(const struct rootfs_cell *cell, struct err *err)
 			return -1;
 	if (symlink("/tmp", CELL "/var/tmp") < 0)
 		return err_sys(err, errno, "symlink /var/tmp");
-	if (show(TEMPLATE "/usr", "/usr", err) < 0 || show(TEMPLATE "/etc", "/etc", err) < 0 ||
-	    show(TEMPLATE "/dev", "/dev", err) < 0 || cell_links(err) < 0)
+	if (cell_shared(cell, err) < 0 || cell_private(cell, err) < 0 || cell_proc(cell, err) < 0)
 		return -1;
-	if (bind("/lib-pipsqueak", CELL JAIL_LIB, err) < 0)
-		return -1;
-	if (cell->prefix && strcmp(cell->prefix, "/usr") != 0) {
-		prefix_dir(cell->prefix, dir, sizeof(dir));
-		if (show(dir, cell->prefix, err) < 0)
-			return -1;
-	}
-	if (cell_private(cell, err) < 0 || cell_proc(cell, err) < 0)
-		return -1;
-	if (syscall(SYS_pivot_root, CELL, CELL "/.old") < 0)
-		return err_sys(err, errno, "pivoting into the cell");
-	if (chdir("/") < 0 || umount2("/.old", MNT_DETACH) < 0 || rmdir("/.old") < 0)
-		return err_sys(err, errno, "leaving the template");
-	return 0;
+	return cell_pivot(err);
 }

@@ -126,39 +126,50 @@ static const EVP_MD *algorithm(const char *name)
 	return strcmp(name, "sha512") == 0 ? EVP_sha512() : NULL;
 }
 
+static int open_target(const struct member *m, char *place, int dir, int *out, struct err *err)
+{
+	bool executable = m->executable || strncmp(place, "data/scripts/", 13) == 0;
+
+	if (make_parents(dir, place, err) < 0)
+		return -1;
+	*out = openat(dir, place, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		      executable ? 0755 : 0644);
+	if (*out < 0 && errno == EEXIST)
+		return err_set(err, ERR_CORRUPT, "two members of the wheel go to '%s'", place);
+	return *out < 0 ? err_sys(err, errno, "creating '%s'", place) : 0;
+}
+
+static int start_hash(struct writer *wr, const struct record *r, struct err *err)
+{
+	const EVP_MD *md = algorithm(r->algorithm);
+
+	if (!md)
+		return err_set(err, ERR_CORRUPT, "RECORD uses %s, which is not accepted",
+			       r->algorithm);
+	wr->hash = EVP_MD_CTX_new();
+	if (!wr->hash || EVP_DigestInit_ex(wr->hash, md, NULL) != 1)
+		return err_set(err, ERR_SYSTEM, "hashing failed");
+	return 0;
+}
+
 static int unpack_one(struct wheel *w, const struct member *m, int dir, struct err *err)
 {
 	__attribute__((cleanup(writer_done))) struct writer wr = { .out = -1 };
 	const struct record *r = wheel_record(w, m->name);
 	auto_free char *place = unpack_place(w, m->name);
 	bool hashed = r && r->algorithm[0];
-	const EVP_MD *md = hashed ? algorithm(r->algorithm) : NULL;
 
 	if (!place)
 		return err_set(err, ERR_CORRUPT, "'%s' is of no known install scheme", m->name);
-	if (hashed && !md)
-		return err_set(err, ERR_CORRUPT, "RECORD uses %s, which is not accepted",
-			       r->algorithm);
-	if (make_parents(dir, place, err) < 0)
+	if ((hashed && start_hash(&wr, r, err) < 0) || open_target(m, place, dir, &wr.out, err) < 0)
 		return -1;
-	wr.out = openat(dir, place, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-			m->executable || strncmp(place, "data/scripts/", 13) == 0 ? 0755 : 0644);
-	if (wr.out < 0)
-		return errno == EEXIST ? err_set(err, ERR_CORRUPT,
-						 "two members of the wheel go to '%s'", place)
-				       : err_sys(err, errno, "creating '%s'", place);
 	wr.in = zip_fopen_index(w->zip, m->index, 0);
 	if (!wr.in)
 		return err_set(err, ERR_CORRUPT, "'%s' cannot be read: %s", m->name,
 			       zip_strerror(w->zip));
-	if (md) {
-		wr.hash = EVP_MD_CTX_new();
-		if (!wr.hash || EVP_DigestInit_ex(wr.hash, md, NULL) != 1)
-			return err_set(err, ERR_SYSTEM, "hashing failed");
-	}
 	if (copy(&wr, m, err) < 0)
 		return -1;
-	return md ? check_hash(&wr, r, err) : 0;
+	return hashed ? check_hash(&wr, r, err) : 0;
 }
 
 int unpack_all(struct wheel *w, int out_dir, struct err *err)

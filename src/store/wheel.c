@@ -10,28 +10,31 @@
 #include "base/mem.h"
 #include "store/installer_priv.h"
 
+static bool is_dots(const char *part, size_t len)
+{
+	return len == 0 || (len == 1 && part[0] == '.') ||
+	       (len == 2 && part[0] == '.' && part[1] == '.');
+}
+
 int wheel_check_path(const char *path, struct err *err)
 {
-	const char *p = path;
+	size_t len = strlen(path);
 
-	if (!*path || *path == '/')
+	if (!len || *path == '/')
 		return err_set(err, ERR_CORRUPT, "the wheel has an absolute path: '%.200s'", path);
-	if (strlen(path) > LIMIT_WHEEL_PATH_BYTES)
-		return err_set(err, ERR_CORRUPT, "the wheel has a path of %zu bytes", strlen(path));
+	if (len > LIMIT_WHEEL_PATH_BYTES)
+		return err_set(err, ERR_CORRUPT, "the wheel has a path of %zu bytes", len);
 	for (const char *c = path; *c; c++)
 		if (*c == '\\' || (unsigned char)*c < ' ' || *c == 0x7f)
 			return err_set(err, ERR_CORRUPT, "the wheel has an odd path: '%.200s'",
 				       path);
-	while (*p) {
-		size_t len = strcspn(p, "/");
+	for (const char *p = path; *p;) {
+		size_t n = strcspn(p, "/");
 
-		if (len == 0 || (len == 1 && p[0] == '.') ||
-		    (len == 2 && p[0] == '.' && p[1] == '.'))
+		if (is_dots(p, n))
 			return err_set(err, ERR_CORRUPT, "the wheel has an unsafe path: '%.200s'",
 				       path);
-		p += len;
-		if (*p == '/')
-			p++;
+		p += n + (p[n] == '/');
 	}
 	return 0;
 }

@@ -1,0 +1,39 @@
+#!/bin/sh
+# lint.sh: format, caps, headers, rooms, static analysis, Python. Every check prints what is wrong; exit 1.
+cd "$(dirname "$0")/.." || exit 1
+tools/setup.sh lint || exit 1
+bad=0
+fail() { echo "lint: $*" >&2; bad=1; }
+sources=$(git ls-files '*.c')
+headers=$(git ls-files '*.h')
+
+# shellcheck disable=SC2086
+clang-format --dry-run -Werror $sources $headers || fail "clang-format (make format)"
+# Test programs are exempt from the caps of functions: a table of cases is long by nature.
+# shellcheck disable=SC2046
+pmccabe $(echo "$sources" | grep -v '^tests/') | awk '$5 > 80 || $1 > 15 {
+	print "lint: " $6 " " $9 ": " $5 " lines, complexity " $1; bad = 1 } END { exit bad }' >&2 || bad=1
+for f in $sources $headers $(git ls-files '*.py'); do
+	lines=$(wc -l <"$f")
+	case $f in *.h) cap=200 ;; *) cap=800 ;; esac
+	[ "$lines" -le $cap ] || fail "$f has $lines lines, more than $cap"
+	head -n 3 "$f" | grep -q 'SPDX-License-Identifier: Apache-2.0' ||
+		case $f in examples/*) ;; *) fail "$f lacks its SPDX line" ;; esac
+done
+for f in $headers; do
+	grep -q '^#pragma once$' "$f" || fail "$f lacks #pragma once"
+	grep -q 'Runs in:' "$f" || case $f in tests/*) ;; *) fail "$f does not say which process it runs in" ;; esac
+	printf '#include "%s"\n' "$(basename "$f")" |
+		cc -D_GNU_SOURCE -DVERSION='"x"' -std=gnu17 -Isrc -Ipython -I"$(dirname "$f")" -Wno-unused \
+			-Wno-pragma-once-outside-header -fsyntax-only -x c - || fail "$f does not compile alone"
+done
+/usr/bin/python3 tools/check_tree.py || bad=1
+if [ -d build ]; then
+	# shellcheck disable=SC2046
+	clang-tidy -p build --quiet $(git ls-files 'src/*.c') 2>/dev/null | grep -E 'warning:|error:' && fail "clang-tidy"
+fi
+if [ ! -x build/lint-venv/bin/ruff ]; then
+	/usr/bin/python3 -m venv build/lint-venv && build/lint-venv/bin/pip install -q ruff
+fi
+build/lint-venv/bin/ruff check --quiet --line-length 130 . || fail "ruff"
+exit $bad
