@@ -69,7 +69,8 @@ static void make(struct zygote_node *node, int kind, cell_fn done, void *arg)
 
 	node->refs++;
 	*w = (struct wanted){ .node = node, .kind = kind, .done = done, .arg = arg };
-	if (kind & 2 && node->ids.size > 1) {
+	/* Also a node that shares its parent's id maps the scripts' id. */
+	if (kind & 2 && jail_mode(node->z->jail) != JAIL_ONE_ID) {
 		outside = OWN_INSIDE;
 		spec.host_id = jail_own_id(node->z->jail);
 	} else {
