@@ -5,9 +5,12 @@ Runs in: zygotes and their children. It imports nothing that a plain `python3 -c
 loaded, for a script must find the interpreter as a fresh one (S10). What only children need is in
 files beside this one (pipsqueak_*.py), compiled here once and run in the child that needs them.
 """
-import gc
 import os
 import sys
+
+import gc  # isort: skip
+
+del sys.modules["gc"]  # as a fresh interpreter; the parts get it from here
 
 LIB = os.path.dirname(os.path.abspath(__file__))
 PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed")
@@ -47,6 +50,7 @@ class State:
         self.loaded = {}
         self.baseline = before
         self.known = {}  # module -> self time in us
+        self.order = {}  # modules in the order in which their imports began
         self.pth = ()  # .pth files run so far
         self.seeds = []  # generators made before the fork
         self.asked = {"absent": {}, "env": {}, "reads": {}}  # by all nodes above, and this one
@@ -55,7 +59,7 @@ class State:
         """The namespace of pipsqueak_<name>.py, run on first use."""
         space = self.loaded.get(name)
         if space is None:
-            space = {"__name__": "pipsqueak_" + name, "__builtins__": __builtins__}
+            space = {"__name__": "pipsqueak_" + name, "__builtins__": __builtins__, "gc": gc}
             exec(self.codes[name], space)
             self.loaded[name] = space
         return space

@@ -5,11 +5,12 @@ Runs in: children of `pipsqueak run`. The order is Py_FinalizeEx's: threads are 
 stdio is flushed, what the script left is finalized. Then the process ends at once: freeing the rest
 of a large heap would cost more than most scripts take.
 """
-import gc
 import os
 import sys
 
 import _io
+
+gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
 
 
 def is_ours(tb):
@@ -79,25 +80,33 @@ def report(e):
     return 1
 
 
-def attempt(state, run, kind, what, flags):
-    """Run it; returns (exit code, signal to die by)."""
+def caught(run, kind, what):
+    """What it ended by. Nothing is being handled any more when that is reported."""
     try:
         run(kind, what)
-    except SystemExit as e:
-        return exit_code(e), 0
     except BaseException as e:
-        if kind == "file" and isinstance(e, OSError) and trimmed(e) is None:
-            complain("%s: can't open file %r: [Errno %s] %s\n" % (
-                sys.executable, e.filename, e.errno, e.strerror))
-            return 2, 0
-        code = report(e)
-        if type(e) is KeyboardInterrupt and code == 1:
-            return 130, 2
-        line = state.part("hint")["hint"](state, e, flags)
-        if line:
-            complain("pipsqueak: %s\n" % line)
-        return code, 0
-    return 0, 0
+        return e
+    return None
+
+
+def attempt(state, run, kind, what, flags):
+    """Run it; returns (exit code, signal to die by)."""
+    e = caught(run, kind, what)
+    if e is None:
+        return 0, 0
+    if isinstance(e, SystemExit):
+        return exit_code(e), 0
+    if kind == "file" and isinstance(e, OSError) and trimmed(e) is None:
+        complain("%s: can't open file %r: [Errno %s] %s\n" % (
+            sys.executable, e.filename, e.errno, e.strerror))
+        return 2, 0
+    code = report(e)
+    if type(e) is KeyboardInterrupt:
+        return 130, 2
+    line = state.part("hint")["hint"](state, e, flags)
+    if line:
+        complain("pipsqueak: %s\n" % line)
+    return code, 0
 
 
 def join_threads():
@@ -107,10 +116,8 @@ def join_threads():
     try:
         threading._shutdown()
     except BaseException as e:
-        where = ("on threading shutdown" if sys.version_info >= (3, 13)
-                 else "in: %r" % (threading,))
-        complain("Exception ignored %s:\n" % where if sys.version_info >= (3, 13)
-                 else "Exception ignored %s\n" % where)
+        where = "on threading shutdown:" if sys.version_info >= (3, 13) else "in: %r" % threading
+        complain("Exception ignored %s\n" % where)
         display(e.with_traceback(trimmed(e)))
 
 
@@ -132,7 +139,8 @@ def flush_stdio():
         if stream is not None and not getattr(stream, "closed", False):
             stream.flush()
     except BaseException as e:
-        complain("Exception ignored in: %r\n%s: %s\n" % (stream, type(e).__name__, e))
+        what = "in: %r" % stream if sys.version_info < (3, 13) else "on flushing sys.stdout:"
+        complain("Exception ignored %s\n%s: %s\n" % (what, type(e).__name__, e))
         good = False
     stream = getattr(sys, "stderr", None)
     try:
@@ -158,7 +166,9 @@ def finalize_script():
     if _thread._count():
         return  # threads that nobody joins still use them
     kinds = {type(o) for o in gc.get_objects()}  # without what was frozen in the zygote
-    if not any(has_last_words(kind) for kind in kinds):
+    speaks = any(has_last_words(kind) for kind in kinds)
+    del kinds  # a class keeps its module's names alive, and they its objects
+    if not speaks:
         return
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):
@@ -185,4 +195,9 @@ def finish(code):
     good = flush_stdio()
     finalize_script()
     flush_files()
-    return code if flush_stdio() and good else 120
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()  # what the dying objects printed
+        except (AttributeError, OSError, ValueError):
+            pass
+    return code if good else 120

@@ -3,9 +3,10 @@
 
 Runs in: nodes.
 """
-import gc
 import os
 import sys
+
+gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
 
 
 def installed_dists(state):

@@ -69,12 +69,14 @@ class Recorder:
 
     def start(self):
         original = self.original = _frozen_importlib._find_and_load
-        known, clock, ident = self.state.known, self.state.c.clock_us, _thread.get_ident
+        known, order = self.state.known, self.state.order
+        clock, ident = self.state.c.clock_us, _thread.get_ident
         inner = {}  # thread -> for each import under way, the time of the imports inside it
 
         def _find_and_load(name, import_):
             stack = inner.setdefault(ident(), [0])
             stack.append(0)
+            order.setdefault(name)
             began = clock()
             try:
                 return original(name, import_)
@@ -144,8 +146,11 @@ class Recorder:
         imports began. What was put into sys.modules by hand has no spec and is left out."""
         c = self.state.c
         names, times, origins = [], [], []
-        for name, module in list(sys.modules.items()):
-            if not isinstance(name, str) or name in self.state.baseline or "\0" in name:
+        order = dict.fromkeys(self.state.order)
+        order.update(dict.fromkeys(sys.modules))  # what C code or exec brought
+        for name in order:
+            module = sys.modules.get(name)
+            if module is None or not isinstance(name, str) or name in self.state.baseline or "\0" in name:
                 continue
             spec = getattr(module, "__spec__", None)
             if spec is None or name in ("__main__", "__mp_main__"):

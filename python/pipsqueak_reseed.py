@@ -5,9 +5,10 @@ Runs in: every child, before anything else; remember() in nodes before they slee
 what was measured among children of one zygote; what is not loaded is not touched. What the
 interpreter does by itself (module-level random, uuid4, secrets) is not here.
 """
-import gc
 import os
 import sys
+
+gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
 
 
 def number(bits):

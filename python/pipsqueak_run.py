@@ -3,11 +3,12 @@
 
 Runs in: children of `pipsqueak run`. tests/boot compares each detail with a plain python3.
 """
-import gc
 import os
 import sys
 
 import _io
+
+gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
 
 # What PEP 538 coerces to, and "C" and "POSIX": there bytes that are not UTF-8 pass through stdio.
 LENIENT = ("C", "POSIX", "C.UTF-8", "C.utf8", "UTF-8")
@@ -15,13 +16,13 @@ LENIENT = ("C", "POSIX", "C.UTF-8", "C.utf8", "UTF-8")
 
 def set_locale():
     """As Python's start-up does: the user's locale, and C becomes C.UTF-8 (PEP 538)."""
+    known = "_locale" in sys.modules
     import _locale
 
-    known = "_locale" in sys.modules
     try:
         now = _locale.setlocale(_locale.LC_CTYPE, "")
     except _locale.Error:
-        now = _locale.setlocale(_locale.LC_CTYPE, None)
+        now = _locale.setlocale(_locale.LC_CTYPE, "C")
     if now == "C" and not os.environ.get("LC_ALL"):
         os.environ["LC_CTYPE"] = "C.UTF-8"
         try:
@@ -86,7 +87,28 @@ def code_of(path):
         source = f.read()
     if path.endswith(".pyc"):
         return external.SourcelessFileLoader("__main__", path).get_code("__main__"), True
-    return compile(source, path, "exec", dont_inherit=True), False
+    try:
+        return compile(source, path, "exec", dont_inherit=True), False
+    except (SyntaxError, ValueError):
+        if not is_plain_text(source):
+            run_plainly(path)
+        raise
+
+
+def is_plain_text(source):
+    try:
+        return "\0" not in source.decode("utf-8") and b"coding" not in source
+    except UnicodeDecodeError:
+        return False
+
+
+def run_plainly(path):
+    """Of bytes that are no text in their encoding, the interpreter's reader of files says other
+    things than compile() does. Nothing of the script has run: let the interpreter itself tell."""
+    try:
+        os.execv(sys.executable, [sys.executable, path] + sys.argv[1:])
+    except OSError:
+        pass  # then compile()'s words must do
 
 
 def run_package(path):
@@ -101,7 +123,7 @@ def absolute(path):
     """As the interpreter makes __file__ of what was typed: joined, not normalized."""
     if path.startswith("/"):
         return path
-    return os.path.join(os.getcwd(), path[2:] if path.startswith("./") else path)
+    return os.path.join(os.getcwd(), path)
 
 
 def run_file(path):
@@ -127,6 +149,8 @@ def run_file(path):
 def run_stdin():
     sys.path.insert(0, "")
     space = new_main()
+    space["__file__"] = "<stdin>"
+    space["__cached__"] = None
     with _io.FileIO(0, "rb", closefd=False) as f:
         source = f.readall()
     exec(compile(source, "<stdin>", "exec", dont_inherit=True), space)
