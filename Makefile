@@ -26,7 +26,7 @@ asan: setup ## the same suite with AddressSanitizer and UndefinedBehaviorSanitiz
 	$(MAKE) test BUILD=build-asan MESON_FLAGS="-Db_sanitize=address,undefined -Dbuildtype=debug"
 
 soak: all ## what proves longer things: kill -9 loops, many forks
-	$(PYTHON) -m pytest -q tests/soak --build $(BUILD)
+	$(PYTHON) -m pytest -q tests/boot tests/soak --build $(BUILD)
 
 bench: all ## bench/first: JSON and a table
 	$(PYTHON) bench/first.py --build $(BUILD)

@@ -121,7 +121,7 @@ static bool is_loopback(const struct sockaddr *a)
 
 static int listen_on(struct api *api, const struct addrinfo *a, struct err *err)
 {
-	struct sockaddr_storage bound;
+	struct sockaddr_storage bound = { 0 };
 	socklen_t len = sizeof(bound);
 	auto_close int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
 				   IPPROTO_TCP);

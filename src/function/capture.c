@@ -37,7 +37,7 @@ static void last_line(struct capture *c)
 
 	if (!line)
 		line = "";
-	while (text->len && strchr(" \n\r\t", text->data[text->len - 1]))
+	while (text->data && text->len && strchr(" \n\r\t", text->data[text->len - 1]))
 		text->data[--text->len] = '\0';
 	if (strrchr(line, '\n'))
 		line = strrchr(line, '\n') + 1;

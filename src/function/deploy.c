@@ -172,6 +172,7 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 	struct store_python python;
 
 	if (!lock) {
+		must(err);
 		d->err = *err;
 		deploy_fail(d);
 		return;

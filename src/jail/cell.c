@@ -214,7 +214,7 @@ static int put_spawn_mounts(struct wire_msg *m, const struct spawn_spec *spec, b
 	auto_buf struct buf targets = { 0 };
 
 	for (size_t i = 0; i < spec->nmounts; i++) {
-		int tree;
+		int tree = -1;
 
 		if (spec->mounts[i].writable != writable)
 			continue;

@@ -124,6 +124,7 @@ static void __attribute__((noreturn)) spawned(struct spawn *s, int report)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (enter_sandbox(&s->enter, &err) == 0) {
 		report = place_descriptors(s, report);
+		must(s->argv[0]); /* read_spawn() saw to it */
 		execve(s->argv[0], s->argv, s->envp);
 		err_sys(&err, errno, "starting '%s'", s->argv[0]);
 	}
