@@ -135,9 +135,17 @@ def move_high(fd):
 
 
 def fresh_main():
-    """No trace of this file under the name __main__."""
+    """No trace of this file under the name __main__. The module is the one that a script will run
+    in: what a node imports (multiprocessing, pandas) may keep it. The order of names, too, is that
+    of a fresh interpreter."""
+    import _frozen_importlib
+
     main = type(sys)("__main__")
-    main.__builtins__ = sys.modules["builtins"]
+    names = main.__dict__
+    names["__loader__"] = _frozen_importlib.BuiltinImporter
+    if sys.version_info < (3, 14):
+        names["__annotations__"] = {}
+    names["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = main
 
 

@@ -173,7 +173,14 @@ def finalize_script():
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):
             setattr(sys, name, None)
-    sys.modules.pop("__main__", None)
+    main = sys.modules.get("__main__")
+    names = getattr(main, "__dict__", {})
+    # The dict was frozen in the zygote, so the collector does not see that it dies. What destructors
+    # commonly use stays: modules, classes, functions, constants.
+    stay = (type(sys), type, type(is_ours), str, bytes, int, float, type(None))
+    for name in list(names):
+        if not isinstance(names.get(name), stay) and not name.startswith("__"):
+            del names[name]
     gc.collect()
 
 

@@ -224,6 +224,9 @@ def set_up(state, fields, use_environment):
         os.chdir(app)
     except OSError:
         pass
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.ORIGINAL_DIR = os.getcwd()  # what it found when it was imported
     return app
 
 

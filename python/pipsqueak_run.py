@@ -37,36 +37,41 @@ def set_locale():
     return charset, "surrogateescape" if now in LENIENT else "strict"
 
 
+def remake_stream(fd, name, encoding, errors):
+    """As the interpreter's start-up makes it, on the descriptor that the caller passed; in place,
+    for a module that was imported in a node may have kept the object. None: it is closed."""
+    stream = getattr(sys, "__%s__" % name)
+    mode = "r" if fd == 0 else "w"
+    try:
+        raw = _io.FileIO(fd, mode, closefd=False)
+    except OSError:
+        return None
+    try:
+        buffered = stream.buffer
+    except (AttributeError, ValueError):  # none, or detached
+        kind = _io.BufferedReader if fd == 0 else _io.BufferedWriter
+        buffered = kind.__new__(kind)
+        stream = _io.TextIOWrapper.__new__(_io.TextIOWrapper)
+    raw.name = "<%s>" % name
+    buffered.__init__(raw, raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE)
+    stream.__init__(buffered, encoding, errors, "\n", line_buffering=raw.isatty() or fd == 2)
+    stream.mode = mode
+    return stream
+
+
 def rebuild_stdio(encoding, errors):
-    """As Python's own start-up makes them, on the descriptors the caller passed."""
-    for fd, name, mode, how in ((0, "stdin", "r", errors), (1, "stdout", "w", errors),
-                                (2, "stderr", "w", "backslashreplace")):
-        try:
-            buffered = _io.open(fd, mode + "b", closefd=False)
-        except OSError:
-            stream = None
-        else:
-            raw = buffered.raw
-            raw.name = "<%s>" % name
-            stream = _io.TextIOWrapper(buffered, encoding, how, "\n",
-                                       line_buffering=raw.isatty() or fd == 2)
-            stream.mode = mode
-        setattr(sys, name, stream)
+    for fd, name, how in ((0, "stdin", errors), (1, "stdout", errors),
+                          (2, "stderr", "backslashreplace")):
+        replaced = getattr(sys, name, None) is not getattr(sys, "__%s__" % name)
+        stream = remake_stream(fd, name, encoding, how)
         setattr(sys, "__%s__" % name, stream)
+        if not replaced:  # else a package did, as it would in a script that imports it
+            setattr(sys, name, stream)
 
 
-def new_main():
-    """The order of names, too, is that of a fresh interpreter."""
-    main = type(sys)("__main__")
-    import _frozen_importlib
-
-    space = main.__dict__
-    space["__loader__"] = _frozen_importlib.BuiltinImporter
-    if sys.version_info < (3, 14):
-        space["__annotations__"] = {}
-    space["__builtins__"] = sys.modules["builtins"]
-    sys.modules["__main__"] = main
-    return space
+def main_names():
+    """The names of __main__: the module that bootstrap.py made, which nobody has used yet."""
+    return sys.modules["__main__"].__dict__
 
 
 def importer_of(path):
@@ -115,7 +120,6 @@ def run_package(path):
     import runpy
 
     sys.path.insert(0, path)
-    new_main()
     runpy._run_module_as_main("__main__", False)
 
 
@@ -133,7 +137,7 @@ def run_file(path):
     if importer_of(path) is not None:
         return run_package(path)
     sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
-    space = new_main()
+    space = main_names()
     try:
         space["__file__"] = path
         space["__cached__"] = None
@@ -148,7 +152,7 @@ def run_file(path):
 
 def run_stdin():
     sys.path.insert(0, "")
-    space = new_main()
+    space = main_names()
     space["__file__"] = "<stdin>"
     space["__cached__"] = None
     with _io.FileIO(0, "rb", closefd=False) as f:
@@ -169,7 +173,7 @@ def show_source(code, source):
 
 def run_code(source):
     sys.path.insert(0, "")
-    space = new_main()
+    space = main_names()
     code = compile(source, "<string>", "exec", dont_inherit=True)
     if sys.version_info >= (3, 13):
         show_source(code, source)
@@ -180,7 +184,6 @@ def run_module(name):
     import runpy
 
     sys.path.insert(0, os.getcwd())
-    new_main()
     runpy._run_module_as_main(name, True)
 
 
@@ -191,7 +194,7 @@ def greet():
 
 def run_prompt():
     sys.path.insert(0, "")
-    space = new_main()
+    space = main_names()
     greet()
     hook = getattr(sys, "__interactivehook__", None)
     if hook is not None:
@@ -238,6 +241,9 @@ def set_up(state, fields, use_environment):
         os.chdir(cwd)
     except OSError:
         os.chdir("/tmp")
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.ORIGINAL_DIR = os.getcwd()  # what it found when it was imported
     use_environment()
     sys.argv = state.words(fields, c.T_ARGV) or [""]
     if hasattr(sys, "orig_argv"):
