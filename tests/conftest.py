@@ -5,6 +5,7 @@ After every test the daemon must be alive (or stopped cleanly), its log free of 
 stopped nothing of it may be left: no process, mount, cgroup or directory. PIPSQUEAK_BUILD names the
 build directory. Downloaded wheels are kept below it, so that each is fetched once.
 """
+import ctypes
 import io
 import json
 import os
@@ -114,6 +115,17 @@ def of_daemon(pid):
     return first + [p for p in now.values() if p.space in spaces and p not in first], spaces
 
 
+def reap_orphans(keys):
+    """Orphans come to this process, which reaps them at once (some containers' pid 1 takes seconds)."""
+    for p in processes().values():
+        if p.key in keys and p.parent == os.getpid() and p.state == "Z":
+            os.waitpid(p.pid, os.WNOHANG)
+
+
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 class Daemon:
     def __init__(self, base, options=()):
         self.base, self.options = base, list(options)
@@ -173,6 +185,7 @@ class Daemon:
 
     def leftovers(self, pid, had):
         keys, spaces = {p.key for p in had[0]}, had[1]
+        reap_orphans(keys)
         left = [str(p) for p in processes().values()
                 if p.key in keys or p.space in spaces or p.parent == pid
                 or (b"pipsqueakd" in p.words and self.base.encode() in p.words)]

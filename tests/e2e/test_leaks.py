@@ -140,7 +140,8 @@ def test_many_at_once(own_daemon):
 def test_clients_that_talk_nonsense(daemon):
     for data in (b"", b"\0" * 1000, b"GET", b"GET / HTTP/9.9\r\n\r\n", b"POST /run/x HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
                  b"POST /run/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"A" * 100000,
-                 b"GET /%00%ff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /functions/../../etc HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+                 b"GET /%00%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                 b"GET /functions/../../etc HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
         s = socket.socket(socket.AF_UNIX)
         s.settimeout(10)
         s.connect(os.path.join(daemon.base, "run", "api.sock"))
