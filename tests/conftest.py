@@ -167,11 +167,15 @@ class Daemon:
             return
         had = of_daemon(self.process.pid)
         self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        code = self.process.wait(30 * SLOWER)
+        try:
+            code = self.process.wait(30 * SLOWER)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = "a hang: it did not stop in time"
         pid, self.process = self.process.pid, None
         self.nothing_left(pid, had)
         if not kill:
-            assert code == 0, "the daemon ended with %d:\n%s" % (code, self.log()[-2000:])
+            assert code == 0, "the daemon ended with %s:\n%s" % (code, self.log()[-2000:])
 
     def nothing_left(self, pid, had=((), ())):
         """Everything the daemon had ends with it; the last of it within moments."""

@@ -2,9 +2,12 @@
 """Hostile packages: their code runs in the sandbox that compiles them, in sleeping interpreters, and in
 instances. What such an interpreter says to the daemon is not to be believed (DESIGN.md, S1, S7, S8)."""
 import os
+import shutil
 import time
 
 import pytest
+
+from conftest import Daemon, new_base, of_daemon
 
 # Runs when the package is imported; TELL collects what it did, for a proof that it ran.
 HEAD = """
@@ -46,7 +49,6 @@ LIES = {
     "closes everything": "[os.close(int(n)) for n in os.listdir('/proc/self/fd') if int(n) > 2 and n != '0' and os.path.exists('/proc/self/fd/' + n)]",
     "dies": "os._exit(0)",
     "kills itself": "os.kill(os.getpid(), 9)",
-    "eats memory": "x = [bytearray(1 << 20) for _ in range(100000)]",
 }
 ONLY_IN_A_NODE = """
 IN_NODE = not os.path.exists("/app/handler.py")
@@ -150,6 +152,40 @@ def test_a_node_that_never_ends_its_import(own_daemon, index):
     own_daemon.stop()
     assert time.monotonic() - began < 12
     own_daemon.start()
+
+
+GREED = {
+    "eats memory": "x = [bytearray(1 << 20) for _ in range(3000)]; import time; time.sleep(30)",
+    "forks": "import time\n    for n in range(3000):\n        try:\n            os.fork() or time.sleep(30)\n        except OSError as e: break",
+}
+
+
+@pytest.mark.parametrize("name", GREED)
+def test_a_node_without_measure(index, name):
+    """A sleeping interpreter in the making is held to limits, as instances are."""
+    d = Daemon(new_base(), options=["--memory", "512M"])
+    try:
+        function = hostile(index, d, name, ONLY_IN_A_NODE % GREED[name])
+        assert d.call(function).status == 200
+        peak = most = 0
+        deadline = time.monotonic() + 6
+        while time.monotonic() < deadline and peak < 1500 and most < 1000:
+            mine = of_daemon(d.process.pid)[0]
+            peak, most = max(peak, sum(resident(p.pid) for p in mine) >> 20), max(most, len(mine))
+            time.sleep(0.1)
+        assert peak < 1500 and most < 1000
+        assert d.call(function).status == 200
+    finally:
+        d.stop(kill=True)
+        shutil.rmtree(d.base)
+
+
+def resident(pid):
+    try:
+        with open("/proc/%d/statm" % pid) as f:
+            return int(f.read().split()[1]) * 4096
+    except (OSError, IndexError):
+        return 0
 
 
 def test_hostile_bytecode_compilation(daemon, index, bystander):
