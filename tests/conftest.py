@@ -5,6 +5,7 @@ After every test the daemon must be alive (or stopped cleanly), its log free of 
 stopped nothing of it may be left: no process, mount, cgroup or directory. PIPSQUEAK_BUILD names the
 build directory. Downloaded wheels are kept below it, so that each is fetched once.
 """
+import ctypes
 import io
 import json
 import os
@@ -18,6 +19,8 @@ import time
 import zipfile
 
 import pytest
+
+import wheels
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.abspath(os.environ.get("PIPSQUEAK_BUILD", os.path.join(TOP, "build")))
@@ -69,6 +72,60 @@ def zip_of(files):
     return out.getvalue()
 
 
+class Process:
+    """One line of /proc: who it is, whose child, and in which pid namespace."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        with open("/proc/%d/stat" % pid) as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        self.state, self.parent, self.started = fields[0], int(fields[1]), fields[19]
+        with open("/proc/%d/cmdline" % pid, "rb") as f:
+            self.words = f.read()
+        try:
+            self.space = os.readlink("/proc/%d/ns/pid" % pid)
+        except PermissionError:
+            self.space = None
+
+    @property
+    def key(self):
+        return self.pid, self.started
+
+    def __repr__(self):
+        return "process %d (%s) %r" % (self.pid, self.state, self.words[:80])
+
+
+def processes():
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                found[int(name)] = Process(int(name))
+            except (FileNotFoundError, ProcessLookupError, ValueError):
+                pass
+    return found
+
+
+def of_daemon(pid):
+    """The daemon, its children, and all that lives in their pid namespaces."""
+    now = processes()
+    ours = os.readlink("/proc/self/ns/pid")
+    first = [p for p in now.values() if pid in (p.pid, p.parent)]
+    spaces = {p.space for p in first} - {ours, None}
+    return first + [p for p in now.values() if p.space in spaces and p not in first], spaces
+
+
+def reap_orphans(keys):
+    """Orphans come to this process, which reaps them at once (some containers' pid 1 takes seconds)."""
+    for p in processes().values():
+        if p.key in keys and p.parent == os.getpid() and p.state == "Z":
+            os.waitpid(p.pid, os.WNOHANG)
+
+
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 class Daemon:
     def __init__(self, base, options=()):
         self.base, self.options = base, list(options)
@@ -108,37 +165,34 @@ class Daemon:
     def stop(self, kill=False):
         if self.process is None:
             return
+        had = of_daemon(self.process.pid)
         self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        code = self.process.wait(30 * SLOWER)
+        try:
+            code = self.process.wait(30 * SLOWER)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = "a hang: it did not stop in time"
         pid, self.process = self.process.pid, None
-        self.nothing_left(pid)
+        self.nothing_left(pid, had)
         if not kill:
-            assert code == 0, "the daemon ended with %d:\n%s" % (code, self.log()[-2000:])
+            assert code == 0, "the daemon ended with %s:\n%s" % (code, self.log()[-2000:])
 
-    def nothing_left(self, pid):
+    def nothing_left(self, pid, had=((), ())):
         """Everything the daemon had ends with it; the last of it within moments."""
         deadline = time.monotonic() + 15 * SLOWER
         while True:
-            left = self.leftovers(pid)
+            left = self.leftovers(pid, had)
             if not left:
                 return
             assert time.monotonic() < deadline, "left behind: %s" % left
             time.sleep(0.05)
 
-    def leftovers(self, pid):
-        left = []
-        for name in os.listdir("/proc"):
-            if not name.isdigit():
-                continue
-            try:
-                with open("/proc/%s/cmdline" % name, "rb") as f:
-                    words = f.read()
-                with open("/proc/%s/stat" % name) as f:
-                    parent = f.read().rsplit(")", 1)[1].split()[1]
-            except OSError:
-                continue
-            if parent == str(pid) or (b"pipsqueakd" in words and self.base.encode() in words):
-                left.append("process %s %r" % (name, words[:80]))
+    def leftovers(self, pid, had):
+        keys, spaces = {p.key for p in had[0]}, had[1]
+        reap_orphans(keys)
+        left = [str(p) for p in processes().values()
+                if p.key in keys or p.space in spaces or p.parent == pid
+                or (b"pipsqueakd" in p.words and self.base.encode() in p.words)]
         with open("/proc/self/mountinfo") as f:
             left += ["mount " + line for line in f if self.base in line]
         for where, folders, _ in os.walk("/sys/fs/cgroup"):
@@ -146,6 +200,16 @@ class Daemon:
             if where.count("/") > 7:
                 folders.clear()
         return left
+
+    def descriptors(self):
+        return len(os.listdir("/proc/%d/fd" % self.process.pid))
+
+    def becomes(self, what, seconds=20):
+        """Wait until what() is true; its last value is shown when it does not come to that."""
+        deadline = time.monotonic() + seconds * SLOWER
+        while not what():
+            assert time.monotonic() < deadline, "it did not happen:\n" + self.log()[-2000:]
+            time.sleep(0.05)
 
     # HTTP
 
@@ -164,12 +228,13 @@ class Daemon:
         assert head, "no answer; the daemon's log ends:\n" + self.log()[-3000:]
         return Reply(int(head.split()[1]), head.decode(), rest)
 
-    def deploy(self, name, files, query=""):
-        headers = [("Content-Type", "application/zip"), ("X-Pip-Settings", pip_settings())]
+    def deploy(self, name, files, query="", settings=None):
+        headers = [("Content-Type", "application/zip"),
+                   ("X-Pip-Settings", settings or pip_settings())]
         return self.request("PUT", "/functions/%s%s" % (name, query), zip_of(files), headers, 300)
 
-    def deployed(self, name, files, query=""):
-        reply = self.deploy(name, files, query)
+    def deployed(self, name, files, query="", settings=None):
+        reply = self.deploy(name, files, query, settings)
         assert reply.status == 200, reply.body
         return reply.json
 
@@ -249,8 +314,25 @@ def own_daemon():
 
 
 @pytest.fixture
+def index():
+    """An index of the test's own, on loopback."""
+    served = wheels.Index()
+    yield served
+    served.close()
+
+
+@pytest.fixture
 def workdir(tmp_path_factory):
     path = tempfile.mkdtemp(prefix="pqw-", dir="/tmp")
     os.chmod(path, 0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where everything must run, a test that skips itself is a failure."""
+    report = (yield).get_result()
+    if report.skipped and os.environ.get("PIPSQUEAK_MUST_RUN") == "1":
+        report.outcome = "failed"
+        report.longrepr = "skipped, but PIPSQUEAK_MUST_RUN=1: %s" % (report.longrepr,)

@@ -104,3 +104,18 @@ def test_it_leaves_when_idle():
     pid, d.process = d.process.pid, None
     d.nothing_left(pid)
     shutil.rmtree(d.base)
+
+
+def test_a_stop_right_after_a_call():
+    """What the call still had under way (its process's end, its cgroup's figures) meets a closing daemon."""
+    import shutil
+
+    from conftest import Daemon, new_base
+
+    for _ in range(8):
+        d = Daemon(new_base())
+        d.deployed("once", {"handler.py": "def handler(e): return 1", "pipsqueak.toml": "reuse = false\n"})
+        assert [d.call("once").json for _ in range(2)] == [1, 1]
+        d.stop()
+        d.check_log()
+        shutil.rmtree(d.base)

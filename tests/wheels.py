@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wheels made by a test, and an index on loopback that offers them."""
+import base64
+import hashlib
+import io
+import json
+import re
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def record_line(name, data):
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return "%s,sha256=%s,%d" % (name, digest, len(data))
+
+
+def wheel(name, files, version="1.0", requires=(), record=None):
+    """A wheel with these files (path -> text or bytes). record: lines to use in place of the right
+    ones."""
+    info = "%s-%s.dist-info" % (name.replace("-", "_"), version)
+    lines = ["Metadata-Version: 2.1", "Name: " + name, "Version: " + version]
+    lines += ["Requires-Dist: " + r for r in requires]
+    whole = {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
+    whole[info + "/METADATA"] = ("\n".join(lines) + "\n\n").encode()
+    whole[info + "/WHEEL"] = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    lines = record if record is not None else [record_line(p, d) for p, d in whole.items()]
+    whole[info + "/RECORD"] = ("\n".join([*lines, info + "/RECORD,,"]) + "\n").encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for path, data in whole.items():
+            z.writestr(path, data)
+    return out.getvalue()
+
+
+class Index:
+    """A simple index (HTML). `cut`: so many bytes are missing at a wheel's end. `sha256`: what the page
+    says instead of the right one. `status`: answer everything with this."""
+
+    def __init__(self):
+        self.files = {}
+        self.cut, self.sha256, self.status = 0, None, None
+        index = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                index.answer(self)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = "http://127.0.0.1:%d/simple/" % self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def add(self, name, files, version="1.0", **kwargs):
+        self.files["%s-%s-py3-none-any.whl" % (name.replace("-", "_"), version)] = wheel(
+            name, files, version, **kwargs)
+
+    @property
+    def settings(self):
+        return json.dumps({"index_url": self.url, "timeout": 5})
+
+    def page(self, dist):
+        lines = ["<!DOCTYPE html><html><body>"]
+        for name, data in self.files.items():
+            if name.split("-")[0].replace("_", "-") == dist:
+                digest = self.sha256 or hashlib.sha256(data).hexdigest()
+                lines.append('<a href="/f/%s#sha256=%s">%s</a>' % (name, digest, name))
+        return "\n".join(lines).encode() if len(lines) > 1 else None
+
+    def answer(self, request):
+        page = re.fullmatch(r"/simple/([a-z0-9-]+)/", request.path)
+        body = self.page(page[1]) if page else self.files.get(request.path[3:])
+        status = self.status or (200 if body is not None else 404)
+        body = body if status == 200 else b""
+        send = body if page else body[:len(body) - self.cut]
+        request.send_response(status)
+        request.send_header("Content-Type", "text/html" if page else "application/octet-stream")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(send)
+        if len(send) != len(body):
+            request.close_connection = True
