@@ -62,6 +62,13 @@ bool policy_admits(const struct policy_node *node, const struct policy_function 
 	return !policy_set_meets(node->absent, f->provides) && !policy_set_meets(node->env, f->env);
 }
 
+/* Times come out of sandboxes: a lie may win a choice among the nodes that the liar is admitted to
+ * anyway, but a sum must not wrap around. */
+static uint64_t add_capped(uint64_t a, uint64_t b)
+{
+	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
 /* Microseconds of measured import time that forking from this node spares the function. */
 static uint64_t saving(const struct policy_node *node, const struct policy_function *f)
 {
@@ -72,7 +79,7 @@ static uint64_t saving(const struct policy_node *node, const struct policy_funct
 		while (j < node->modules.n && node->modules.v[j] < f->modules.v[i])
 			j++;
 		if (j < node->modules.n && node->modules.v[j] == f->modules.v[i])
-			sum += f->self_us[i];
+			sum = add_capped(sum, f->self_us[i]);
 	}
 	return sum;
 }
@@ -127,9 +134,9 @@ bool policy_grow(const struct policy_node *nodes, size_t n, const struct policy_
 	int parent, best;
 
 	for (size_t i = 0; i < f->modules.n; i++)
-		all += f->self_us[i];
+		all = add_capped(all, f->self_us[i]);
 	best = policy_choose(nodes, n, f, &saved);
-	if (best < 0 || all < saved + POLICY_GROW_MIN_US)
+	if (best < 0 || all - saved < POLICY_GROW_MIN_US)
 		return false;
 	/* From the best there is, or from the nearest above it that may still have children. */
 	for (parent = best; parent >= 0; parent = nodes[parent].parent)

@@ -23,12 +23,12 @@ bool policy_set_meets(struct policy_set a, struct policy_set b); /* intersection
 /* What is known of a sleeping node. */
 struct policy_node {
 	uint32_t id;
-	int32_t parent;		 /* index into the array, -1 for a root */
-	uint32_t root;		 /* which interpreter (roots are never mixed) */
-	struct policy_set dists; /* whose modules it imported or whose metadata it read */
-	struct policy_set modules;
-	struct policy_set absent; /* asked for and not there: interned "import:x", "group:y" ... */
-	struct policy_set env;	  /* variables read while importing */
+	int32_t parent;		   /* index into the array, -1 for a root */
+	uint32_t root;		   /* which interpreter (roots are never mixed) */
+	struct policy_set dists;   /* whose modules it imported or whose metadata it read */
+	struct policy_set modules; /* all that are imported in it, its ancestors' too */
+	struct policy_set absent;  /* asked for and not there: interned "import:x", "group:y" ... */
+	struct policy_set env;	   /* variables read while importing */
 	uint32_t everything; /* nonzero: it listed all dists; then only this closure (interned lock)
 				fits */
 	uint64_t unique_bytes; /* what dropping it would free */
@@ -63,7 +63,8 @@ int policy_choose(const struct policy_node *nodes, size_t n, const struct policy
 
 /* Is a node of this function's own profile worth making, given the best saving there is now?
  * Worth it: it would save at least POLICY_GROW_MIN_US more. On true, *out_parent is the node to
- * fork it from (the deepest admitted one not at LIMIT_TREE_DEPTH). */
+ * fork it from: what policy_choose() says, or the nearest sleeping one above it that is not at
+ * LIMIT_TREE_DEPTH. */
 #define POLICY_GROW_MIN_US 2000
 bool policy_grow(const struct policy_node *nodes, size_t n, const struct policy_function *f,
 		 int *out_parent);

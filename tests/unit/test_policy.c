@@ -7,178 +7,453 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
-#include "base/mem.h"
 #include "policy/policy.h"
 
-/* Static: a function may return a structure that points to it. */
-#define SET(...)                                                \
-	({                                                      \
-		static const uint32_t set_[] = { __VA_ARGS__ }; \
-		(struct policy_set){ set_, array_len(set_) };   \
-	})
-#define NOTHING ((struct policy_set){ NULL, 0 })
+/* Dists and modules of these tests share numbers: dist NUMPY has the modules NUMPY..NUMPY+9. */
+enum { NUMPY = 10, PANDAS = 20, REQUESTS = 30, SIMPLEJSON = 40 };
 
-enum { NUMPY = 1, PANDAS, REQUESTS, SIMPLEJSON };
-enum { M_NUMPY = 10, M_PANDAS, M_REQUESTS };
-enum { IMPORT_SIMPLEJSON = 20, OWN_JSON, ENV_TZ };
-
-static const uint64_t times[] = { 50000, 200000 };
-
-static struct policy_function pandas_function(void)
-{
-	return (struct policy_function){ .root = 1,
-					 .closure = 100,
-					 .dists = SET(NUMPY, PANDAS, REQUESTS),
-					 .seen_dists = SET(NUMPY, PANDAS),
-					 .modules = SET(M_NUMPY, M_PANDAS),
-					 .self_us = times };
-}
+#define SET(...)                                                      \
+	((struct policy_set){ .v = (const uint32_t[]){ __VA_ARGS__ }, \
+			      .n = sizeof((const uint32_t[]){ __VA_ARGS__ }) / sizeof(uint32_t) })
+#define NONE ((struct policy_set){ 0 })
 
 static struct policy_node root_node(void)
 {
+	return (struct policy_node){ .parent = -1, .root = 1, .asleep = true, .pinned = true };
+}
+
+static struct policy_node child_node(int32_t parent, struct policy_set dists,
+				     struct policy_set modules)
+{
 	return (struct policy_node){
-		.id = 1, .parent = -1, .root = 1, .asleep = true, .pinned = true
+		.parent = parent, .root = 1, .dists = dists, .modules = modules, .asleep = true
 	};
 }
 
-static struct policy_node numpy_node(void)
+static const uint64_t pandas_us[] = { 50000, 3000, 150000, 4000 };
+
+/* Loads numpy and pandas; has requests in its closure but was never seen loading it. */
+static struct policy_function pandas_function(void)
 {
-	return (struct policy_node){ .id = 2,
-				     .parent = 0,
-				     .root = 1,
-				     .dists = SET(NUMPY),
-				     .modules = SET(M_NUMPY),
-				     .asleep = true };
+	static const uint32_t closure[] = { NUMPY, PANDAS, REQUESTS }, seen[] = { NUMPY, PANDAS },
+			      modules[] = { NUMPY, NUMPY + 1, PANDAS, PANDAS + 1 };
+
+	return (struct policy_function){
+		.root = 1,
+		.closure = 77,
+		.dists = { closure, 3 },
+		.seen_dists = { seen, 2 },
+		.modules = { modules, 4 },
+		.self_us = pandas_us,
+	};
 }
 
-static void test_sets(void **state)
+static void test_set_has(void **state)
 {
-	assert_true(policy_set_has(SET(1, 5, 9), 9));
-	assert_false(policy_set_has(SET(1, 5, 9), 4));
-	assert_false(policy_set_has(NOTHING, 1));
-	assert_true(policy_set_within(NOTHING, NOTHING));
+	struct policy_set s = SET(1, 3, 5, UINT32_MAX);
+
+	assert_false(policy_set_has(NONE, 0));
+	assert_true(policy_set_has(s, 1));
+	assert_true(policy_set_has(s, 3));
+	assert_true(policy_set_has(s, 5));
+	assert_true(policy_set_has(s, UINT32_MAX));
+	assert_false(policy_set_has(s, 0));
+	assert_false(policy_set_has(s, 2));
+	assert_false(policy_set_has(s, 4));
+	assert_false(policy_set_has(s, 6));
+}
+
+static void test_set_within(void **state)
+{
+	assert_true(policy_set_within(NONE, NONE));
+	assert_true(policy_set_within(NONE, SET(1)));
+	assert_false(policy_set_within(SET(1), NONE));
 	assert_true(policy_set_within(SET(1, 9), SET(1, 5, 9)));
-	assert_false(policy_set_within(SET(1, 10), SET(1, 5, 9)));
-	assert_true(policy_set_meets(SET(2, 9), SET(1, 9)));
-	assert_false(policy_set_meets(SET(2, 8), SET(1, 9)));
+	assert_true(policy_set_within(SET(1, 5, 9), SET(1, 5, 9)));
+	assert_false(policy_set_within(SET(1, 6), SET(1, 5, 9)));
+	assert_false(policy_set_within(SET(0, 1), SET(1, 5, 9)));
+	assert_false(policy_set_within(SET(9, 10), SET(1, 5, 9)));
+	assert_false(policy_set_within(SET(1, 5, 9), SET(1, 9)));
 }
 
-static void test_only_what_the_function_asked_for(void **state)
+static void test_set_meets(void **state)
+{
+	assert_false(policy_set_meets(NONE, NONE));
+	assert_false(policy_set_meets(NONE, SET(1)));
+	assert_false(policy_set_meets(SET(1, 3, 5), SET(2, 4, 6)));
+	assert_true(policy_set_meets(SET(1, 3, 5), SET(0, 5)));
+	assert_true(policy_set_meets(SET(5), SET(1, 3, 5)));
+	assert_true(policy_set_meets(SET(1), SET(1)));
+}
+
+/* Every pair of subsets of {0..4}, against bit masks. */
+static void test_sets_against_masks(void **state)
+{
+	uint32_t a[5], b[5];
+
+	for (unsigned int i = 0; i < 32; i++) {
+		for (unsigned int j = 0; j < 32; j++) {
+			struct policy_set sa = { a, 0 }, sb = { b, 0 };
+
+			for (uint32_t bit = 0; bit < 5; bit++) {
+				if (i & 1u << bit)
+					a[sa.n++] = bit;
+				if (j & 1u << bit)
+					b[sb.n++] = bit;
+			}
+			assert_int_equal(policy_set_within(sa, sb), (i & ~j) == 0);
+			assert_int_equal(policy_set_meets(sa, sb), (i & j) != 0);
+			for (uint32_t bit = 0; bit < 5; bit++)
+				assert_int_equal(policy_set_has(sa, bit), (i >> bit) & 1);
+		}
+	}
+}
+
+static void test_a_root_admits_everybody_of_its_interpreter(void **state)
+{
+	struct policy_node root = root_node();
+	struct policy_function f = pandas_function(), bare = { .root = 1 };
+
+	assert_true(policy_admits(&root, &f));
+	assert_true(policy_admits(&root, &bare));
+	f.root = 2;
+	assert_false(policy_admits(&root, &f));
+}
+
+static void test_s2_only_dists_of_the_closure(void **state)
 {
 	struct policy_function f = pandas_function();
-	struct policy_node node = numpy_node();
+	struct policy_node node = child_node(0, SET(NUMPY), SET(NUMPY));
 
 	assert_true(policy_admits(&node, &f));
-	node.dists = SET(NUMPY, SIMPLEJSON); /* not in its closure: S2 */
+	node.dists = SET(NUMPY, SIMPLEJSON);
+	assert_false(policy_admits(&node, &f));
+	/* Seen is what a profile says, and a profile comes out of a sandbox: it does not make up
+	 * for the closure. */
 	f.seen_dists = SET(NUMPY, PANDAS, SIMPLEJSON);
 	assert_false(policy_admits(&node, &f));
-	f = pandas_function();
-	node.dists = SET(NUMPY, REQUESTS); /* in its closure, but never seen loaded: S3 */
-	assert_false(policy_admits(&node, &f));
-	f.seen_dists = NOTHING; /* a new function: only nodes without any dist */
-	node = numpy_node();
-	assert_false(policy_admits(&node, &f));
-	node = root_node();
+}
+
+static void test_s3_only_dists_that_were_seen_loading(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node node = child_node(0, SET(NUMPY, PANDAS), NONE);
+
 	assert_true(policy_admits(&node, &f));
-	node.root = 2; /* another interpreter */
+	node.dists = SET(REQUESTS); /* in the closure, never loaded */
+	assert_false(policy_admits(&node, &f));
+	node.dists = SET(NUMPY, REQUESTS);
 	assert_false(policy_admits(&node, &f));
 }
 
-static void test_a_fork_behaves_as_fresh(void **state)
+static void test_s3_a_new_function_gets_nodes_without_dists(void **state)
 {
 	struct policy_function f = pandas_function();
-	struct policy_node node = numpy_node();
+	struct policy_node node = child_node(0, SET(NUMPY), SET(NUMPY)), root = root_node();
+	struct policy_node standard = child_node(0, NONE, SET(1, 2, 3)); /* standard library */
 
-	node.absent = SET(IMPORT_SIMPLEJSON);
-	assert_true(policy_admits(&node, &f));
-	f.provides = SET(IMPORT_SIMPLEJSON, OWN_JSON);
+	f.seen_dists = NONE;
 	assert_false(policy_admits(&node, &f));
-	f.provides = NOTHING;
-	node.env = SET(ENV_TZ);
+	assert_true(policy_admits(&root, &f));
+	assert_true(policy_admits(&standard, &f));
+}
+
+static void test_absent_things_that_the_function_has(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node node = child_node(0, SET(NUMPY), SET(NUMPY));
+
+	node.absent = SET(500, 501);
 	assert_true(policy_admits(&node, &f));
-	f.env = SET(ENV_TZ);
+	f.provides = SET(499, 502);
+	assert_true(policy_admits(&node, &f));
+	f.provides = SET(501);
 	assert_false(policy_admits(&node, &f));
-	f.env = NOTHING;
-	node.everything = 100;
+	node.absent = NONE;
 	assert_true(policy_admits(&node, &f));
-	node.everything = 101;
+}
+
+static void test_variables_that_the_function_sets(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node node = child_node(0, SET(NUMPY), SET(NUMPY));
+
+	node.env = SET(600, 610);
+	assert_true(policy_admits(&node, &f));
+	f.env = SET(605);
+	assert_true(policy_admits(&node, &f));
+	f.env = SET(605, 610);
+	assert_false(policy_admits(&node, &f));
+	/* Absent things and variables are different numberings. */
+	node.env = NONE;
+	node.absent = SET(610);
+	assert_true(policy_admits(&node, &f));
+}
+
+static void test_a_node_that_listed_all_dists(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node node = child_node(0, SET(NUMPY), SET(NUMPY));
+
+	node.everything = 77;
+	assert_true(policy_admits(&node, &f));
+	node.everything = 78;
 	assert_false(policy_admits(&node, &f));
 }
 
-static void test_best_fit_not_first_fit(void **state)
+static void test_choose_is_best_fit_not_first_fit(void **state)
 {
-	struct policy_node nodes[4] = { root_node(), numpy_node(), numpy_node(), numpy_node() };
 	struct policy_function f = pandas_function();
+	struct policy_node nodes[] = {
+		root_node(),
+		child_node(0, SET(NUMPY), SET(NUMPY, NUMPY + 1)),
+		child_node(0, SET(PANDAS), SET(PANDAS)), /* fewer modules, more time */
+		child_node(1, SET(NUMPY), SET(NUMPY, NUMPY + 1, NUMPY + 2)),
+	};
 	uint64_t saved = 0;
 
-	nodes[2].dists = SET(NUMPY, PANDAS);
-	nodes[2].modules = SET(M_NUMPY, M_PANDAS);
-	assert_int_equal(policy_choose(nodes, 3, &f, &saved), 2);
-	assert_int_equal(saved, 250000);
-	nodes[2].asleep = false;
-	assert_int_equal(policy_choose(nodes, 3, &f, &saved), 1);
-	assert_int_equal(saved, 50000);
-	/* ties: least busy, then deepest */
-	nodes[1].busy = 2;
-	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 3);
-	nodes[1].busy = 0;
-	nodes[3].parent = 1;
-	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 3);
-	f.root = 9;
-	assert_int_equal(policy_choose(nodes, 4, &f, &saved), -1);
+	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 2);
+	assert_int_equal(saved, 150000);
+	assert_int_equal(policy_choose(nodes, 2, &f, &saved), 1);
+	assert_int_equal(saved, 53000);
+	assert_int_equal(policy_choose(nodes, 1, &f, &saved), 0);
+	assert_int_equal(saved, 0);
 }
 
-static void test_growing(void **state)
+static void test_choose_skips_what_is_not_admitted_or_awake(void **state)
 {
-	struct policy_node nodes[LIMIT_TREE_DEPTH + 2];
 	struct policy_function f = pandas_function();
+	struct policy_node nodes[] = {
+		child_node(1, SET(NUMPY, PANDAS), SET(NUMPY, NUMPY + 1, PANDAS, PANDAS + 1)),
+		root_node(),
+		child_node(1, SET(NUMPY, SIMPLEJSON), SET(NUMPY, NUMPY + 1)),
+		child_node(1, SET(NUMPY), SET(NUMPY)),
+	};
+	uint64_t saved = 0;
+
+	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 0);
+	assert_int_equal(saved, 207000);
+	nodes[0].asleep = false;
+	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 3);
+	assert_int_equal(saved, 50000);
+	nodes[3].asleep = false;
+	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 1);
+	assert_int_equal(saved, 0);
+}
+
+static void test_choose_finds_nothing(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node nodes[] = { root_node(), root_node() };
+	uint64_t saved = 4711;
+
+	assert_int_equal(policy_choose(NULL, 0, &f, &saved), -1);
+	nodes[0].root = 2;
+	nodes[1].asleep = false;
+	assert_int_equal(policy_choose(nodes, 2, &f, &saved), -1);
+	assert_int_equal(saved, 4711); /* outputs are set only on success */
+}
+
+static void test_choose_ties(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node nodes[] = {
+		root_node(),
+		child_node(0, SET(NUMPY), SET(NUMPY)),
+		child_node(1, SET(NUMPY), SET(NUMPY, NUMPY + 5)),
+		child_node(0, SET(NUMPY), SET(NUMPY)),
+	};
+	uint64_t saved;
+
+	/* all equal: the deepest */
+	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 2);
+	/* less busy goes before deeper */
+	nodes[1].busy = 2;
+	nodes[2].busy = 1;
+	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 3);
+	/* and a better fit before less busy */
+	nodes[1].modules = SET(NUMPY, NUMPY + 1);
+	assert_int_equal(policy_choose(nodes, 4, &f, &saved), 1);
+	assert_int_equal(saved, 53000);
+}
+
+static void test_times_do_not_wrap(void **state)
+{
+	static const uint64_t lies[] = { UINT64_MAX, 10 };
+	struct policy_function f = { .root = 1,
+				     .dists = SET(NUMPY),
+				     .seen_dists = SET(NUMPY),
+				     .modules = SET(NUMPY, NUMPY + 1),
+				     .self_us = lies };
+	struct policy_node nodes[] = { root_node(),
+				       child_node(0, SET(NUMPY), SET(NUMPY, NUMPY + 1)) };
+	uint64_t saved = 0;
+	int parent = -7;
+
+	assert_int_equal(policy_choose(nodes, 2, &f, &saved), 1);
+	assert_true(saved == UINT64_MAX);
+	assert_false(policy_grow(nodes, 2, &f, &parent));
+	assert_int_equal(parent, -7);
+	assert_true(policy_grow(nodes, 1, &f, &parent));
+	assert_int_equal(parent, 0);
+}
+
+static void test_grow_from_what_calls_are_forked_from(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node nodes[] = {
+		root_node(),
+		child_node(0, SET(NUMPY), SET(NUMPY, NUMPY + 1)),
+		child_node(1, SET(NUMPY, SIMPLEJSON), SET(NUMPY, NUMPY + 1, SIMPLEJSON)),
+		child_node(0, SET(NUMPY), SET(NUMPY)),
+	};
+	int parent = -1;
+
+	assert_true(policy_grow(nodes, 4, &f, &parent));
+	assert_int_equal(parent, 1); /* saves more than 3; 2 is not admitted */
+	nodes[1].asleep = false;
+	assert_true(policy_grow(nodes, 4, &f, &parent));
+	assert_int_equal(parent, 3);
+	nodes[3].asleep = false;
+	assert_true(policy_grow(nodes, 4, &f, &parent));
+	assert_int_equal(parent, 0);
+	nodes[0].asleep = false;
+	assert_false(policy_grow(nodes, 4, &f, &parent));
+	assert_false(policy_grow(NULL, 0, &f, &parent));
+	assert_int_equal(parent, 0);
+}
+
+static void test_grow_only_when_it_is_worth_it(void **state)
+{
+	uint64_t us[] = { 50000, POLICY_GROW_MIN_US - 1 };
+	struct policy_function f = pandas_function();
+	struct policy_node nodes[] = { root_node(), child_node(0, SET(NUMPY), SET(NUMPY)) };
+	int parent = -1;
+
+	f.modules = SET(NUMPY, NUMPY + 1);
+	f.self_us = us;
+	assert_false(policy_grow(nodes, 2, &f, &parent));
+	us[1] = POLICY_GROW_MIN_US;
+	assert_true(policy_grow(nodes, 2, &f, &parent));
+	assert_int_equal(parent, 1);
+	/* A function of which nothing is known has nothing to gain. */
+	f.modules = NONE;
+	f.self_us = NULL;
+	assert_false(policy_grow(nodes, 2, &f, &parent));
+	/* What a node that is not admitted would save does not count. */
+	f = pandas_function();
+	nodes[1] = child_node(0, SET(SIMPLEJSON), f.modules);
+	assert_true(policy_grow(nodes, 2, &f, &parent));
+	assert_int_equal(parent, 0);
+}
+
+static void test_grow_stops_at_the_depth_limit(void **state)
+{
+	struct policy_node nodes[LIMIT_TREE_DEPTH + 1];
+	struct policy_function f = pandas_function();
+	struct policy_set numpy = SET(NUMPY);
+	uint64_t saved = 0;
 	int parent = -1;
 
 	nodes[0] = root_node();
-	nodes[1] = numpy_node();
-	assert_true(policy_grow(nodes, 2, &f, &parent));
-	assert_int_equal(parent, 1);
-	nodes[1].modules = f.modules; /* nothing left to save */
-	assert_false(policy_grow(nodes, 2, &f, &parent));
-	/* a chain as deep as it may be: its end has no children, so the one above is the parent */
-	for (int i = 1; i <= LIMIT_TREE_DEPTH; i++) {
-		nodes[i] = numpy_node();
-		nodes[i].parent = i - 1;
-	}
+	for (int i = 1; i <= LIMIT_TREE_DEPTH; i++)
+		nodes[i] = child_node(i - 1, numpy, numpy);
+	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH, &f, &parent));
+	assert_int_equal(parent, LIMIT_TREE_DEPTH - 1);
+	/* The best is at the limit: the one above it is taken. A sleepless one is passed over. */
 	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH + 1, &f, &parent));
 	assert_int_equal(parent, LIMIT_TREE_DEPTH - 1);
-	nodes[0].root = 2;
-	assert_false(policy_grow(nodes, 1, &f, &parent));
+	nodes[LIMIT_TREE_DEPTH - 1].asleep = false;
+	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH + 1, &f, &parent));
+	assert_int_equal(parent, LIMIT_TREE_DEPTH - 2);
+	/* But it is the deepest that calls are forked from. */
+	assert_int_equal(policy_choose(nodes, LIMIT_TREE_DEPTH + 1, &f, &saved), LIMIT_TREE_DEPTH);
 }
 
-static void test_eviction_takes_sleeping_unused_leaves(void **state)
+static void test_depth_follows_parents_not_positions(void **state)
 {
-	struct policy_node nodes[4] = { root_node(), numpy_node(), numpy_node(), numpy_node() };
+	struct policy_function f = pandas_function();
+	struct policy_node nodes[] = {
+		child_node(2, SET(NUMPY), SET(NUMPY)),		    /* depth 2 */
+		root_node(), child_node(1, SET(NUMPY), SET(NUMPY)), /* depth 1 */
+	};
+	uint64_t saved = 0;
+	int parent = -1;
 
-	nodes[1].last_used_us = 5;
+	assert_int_equal(policy_choose(nodes, 3, &f, &saved), 0);
+	assert_true(policy_grow(nodes, 3, &f, &parent));
+	assert_int_equal(parent, 0);
+	nodes[0].parent = 1;
+	nodes[2].parent = 0;
+	assert_int_equal(policy_choose(nodes, 3, &f, &saved), 2);
+}
+
+static void test_evict_the_least_recently_used_leaf(void **state)
+{
+	struct policy_node nodes[] = {
+		root_node(),
+		child_node(0, NONE, NONE),
+		child_node(1, NONE, NONE),
+		child_node(0, NONE, NONE),
+	};
+
+	nodes[0].children = 2;
 	nodes[1].children = 1;
-	nodes[2].last_used_us = 7;
-	nodes[2].busy = 1;
-	nodes[3].last_used_us = 9;
+	nodes[1].last_used_us = 5;
+	nodes[2].last_used_us = 30;
+	nodes[3].last_used_us = 20;
 	assert_int_equal(policy_evict(nodes, 4), 3);
-	nodes[3].asleep = false;
-	assert_int_equal(policy_evict(nodes, 4), -1);
-	nodes[2].busy = 0;
+	nodes[3].last_used_us = 40;
 	assert_int_equal(policy_evict(nodes, 4), 2);
 	nodes[1].children = 0;
 	assert_int_equal(policy_evict(nodes, 4), 1);
-	assert_int_equal(policy_evict(nodes, 1), -1);
+}
+
+static void test_evict_never_what_is_in_use(void **state)
+{
+	struct policy_node leaf = child_node(0, NONE, NONE), node;
+
+	assert_int_equal(policy_evict(NULL, 0), -1);
+	assert_int_equal(policy_evict(&leaf, 1), 0);
+	node = leaf;
+	node.busy = 1;
+	assert_int_equal(policy_evict(&node, 1), -1);
+	node = leaf;
+	node.children = 1;
+	assert_int_equal(policy_evict(&node, 1), -1);
+	node = leaf;
+	node.asleep = false;
+	assert_int_equal(policy_evict(&node, 1), -1);
+	node = leaf;
+	node.pinned = true;
+	assert_int_equal(policy_evict(&node, 1), -1);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sets),
-		cmocka_unit_test(test_only_what_the_function_asked_for),
-		cmocka_unit_test(test_a_fork_behaves_as_fresh),
-		cmocka_unit_test(test_best_fit_not_first_fit),
-		cmocka_unit_test(test_growing),
-		cmocka_unit_test(test_eviction_takes_sleeping_unused_leaves),
+		cmocka_unit_test(test_set_has),
+		cmocka_unit_test(test_set_within),
+		cmocka_unit_test(test_set_meets),
+		cmocka_unit_test(test_sets_against_masks),
+		cmocka_unit_test(test_a_root_admits_everybody_of_its_interpreter),
+		cmocka_unit_test(test_s2_only_dists_of_the_closure),
+		cmocka_unit_test(test_s3_only_dists_that_were_seen_loading),
+		cmocka_unit_test(test_s3_a_new_function_gets_nodes_without_dists),
+		cmocka_unit_test(test_absent_things_that_the_function_has),
+		cmocka_unit_test(test_variables_that_the_function_sets),
+		cmocka_unit_test(test_a_node_that_listed_all_dists),
+		cmocka_unit_test(test_choose_is_best_fit_not_first_fit),
+		cmocka_unit_test(test_choose_skips_what_is_not_admitted_or_awake),
+		cmocka_unit_test(test_choose_finds_nothing),
+		cmocka_unit_test(test_choose_ties),
+		cmocka_unit_test(test_times_do_not_wrap),
+		cmocka_unit_test(test_grow_from_what_calls_are_forked_from),
+		cmocka_unit_test(test_grow_only_when_it_is_worth_it),
+		cmocka_unit_test(test_grow_stops_at_the_depth_limit),
+		cmocka_unit_test(test_depth_follows_parents_not_positions),
+		cmocka_unit_test(test_evict_the_least_recently_used_leaf),
+		cmocka_unit_test(test_evict_never_what_is_in_use),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
