@@ -48,6 +48,12 @@ class State:
         self.site = "%s/lib/python%d.%d/site-packages" % ((self.env,) + sys.version_info[:2])
         self.codes = load_parts()
         self.loaded = {}
+        # Run once here and not in each child; what they import of the standard library is theirs
+        # alone and leaves no trace.
+        for name in PARTS:
+            self.part(name)
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
         self.baseline = before
         self.known = {}  # module -> self time in us
         self.order = {}  # modules in the order in which their imports began
