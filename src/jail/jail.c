@@ -200,6 +200,18 @@ static int show_prefixes(struct jail *jail, struct err *err)
 	return 0;
 }
 
+static int await_maker(int sock, struct err *err)
+{
+	auto_msg struct wire_msg m;
+	int rc = wire_recv(sock, &m, err);
+
+	if (rc == 0)
+		err_set(err, ERR_SYSTEM, "it ended at once");
+	if (rc <= 0 || wire_get_err(&m, err) < 0)
+		return err_wrap(err, "starting the cell maker");
+	return 0;
+}
+
 int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out, struct err *err)
 {
 	struct jail *jail = mem_new(struct jail);
@@ -212,6 +224,8 @@ int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out, stru
 	must(uv_timer_init(loop, &jail->timer) == 0);
 	jail->timer.data = jail;
 	must(uv_timer_start(&jail->timer, on_timer, 500, 500) == 0);
+	if (await_maker(start->maker, err) < 0)
+		return -1;
 	if (link_open(jail, &jail->maker, "cell maker", start->maker, err) < 0 ||
 	    link_open(jail, &jail->keeper, "keeper", start->keeper, err) < 0)
 		return -1;

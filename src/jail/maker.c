@@ -369,11 +369,22 @@ static int set_up(const char *lib_dir, struct err *err)
 	return rootfs_template(lib_dir, err);
 }
 
+/* The daemon waits for this: from now on our namespaces are what they will be. */
+static void say_ready(int sock)
+{
+	auto_msg struct wire_msg m;
+	struct err err;
+
+	wire_init(&m, WIRE_MADE, 0);
+	if (wire_send(sock, &m, &err) < 0)
+		_exit(1);
+}
+
 void maker_main(int sock, const char *lib_dir)
 {
 	struct err err;
 
-	prctl(PR_SET_NAME, "pipsqueak-maker");
+	fcntl(sock, F_SETFD, FD_CLOEXEC);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGINT, SIG_IGN); /* the daemon decides when to end */
 	signal(SIGTERM, SIG_IGN);
@@ -381,6 +392,7 @@ void maker_main(int sock, const char *lib_dir)
 		maker_fail(sock, 0, &err);
 		_exit(1);
 	}
+	say_ready(sock);
 	for (;;) {
 		auto_msg struct wire_msg m;
 		int rc = wire_recv(sock, &m, &err);

@@ -6,7 +6,7 @@
  * it) and is at once ready for the next. That child enters the asking node's user namespace, as the
  * node's id, and makes the cell there: so the node owns the cell (DESIGN 3.1 step 2).
  *
- * Requests (packets on one socket, wire/messages.h):
+ * It says MADE (id 0) once it is ready. Requests (packets on one socket, wire/messages.h):
  *   MAKE_CELL   MODE (bits below) BODY (struct maker_extent array) UID GID TMP_BYTES PATH (prefix);
  *               descriptors, each if its bit is set: user namespace to be its parent, pid namespace
  *               to descend from, mount namespace to copy

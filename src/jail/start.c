@@ -24,7 +24,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "jail/keeper.h"
-#include "jail/maker.h"
 #include "jail/start_priv.h"
 
 /* Ids that Debian's useradd and systemd leave alone (systemd's UIDS-GIDS.md): 0x70000000 up. */
@@ -321,6 +320,18 @@ static int place_all(struct jail_start *s, const int trees[PLACES], struct err *
 	return 0;
 }
 
+static void exec_maker(const struct jail_start *s, int sock)
+{
+	auto_free char *path = mem_printf("%s/pipsqueak-maker", s->paths.lib);
+	char number[16];
+	int fd = fcntl(sock, F_DUPFD, 3); /* the one descriptor that outlives the exec */
+
+	snprintf(number, sizeof(number), "%d", fd);
+	execl(path, "pipsqueak-maker", number, s->paths.lib, (char *)NULL);
+	log_error("start", "starting '%s': %s", path, strerror(errno));
+	_exit(127);
+}
+
 static int start_maker(struct jail_start *s, struct err *err)
 {
 	int pair[2];
@@ -330,12 +341,8 @@ static int start_maker(struct jail_start *s, struct err *err)
 	s->maker_pid = fork();
 	if (s->maker_pid < 0)
 		return err_sys(err, errno, "fork");
-	if (s->maker_pid == 0) {
-		close(pair[0]);
-		if (s->keeper >= 0)
-			close(s->keeper);
-		maker_main(pair[1], s->paths.lib);
-	}
+	if (s->maker_pid == 0)
+		exec_maker(s, pair[1]);
 	close(pair[1]);
 	s->maker = pair[0];
 	return 0;

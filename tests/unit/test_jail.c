@@ -24,6 +24,8 @@
 #include "jail/job.h"
 #include "jail/start.h"
 
+static const char *lib_dir; /* the build's, from the command line */
+
 struct outcome {
 	int calls, status;
 	struct err err;
@@ -92,7 +94,7 @@ static int start(const char *dir, uv_loop_t *loop, struct jail **jail)
 	snprintf(state, sizeof(state), "%s/state", dir);
 	snprintf(cache, sizeof(cache), "%s/cache", dir);
 	snprintf(run, sizeof(run), "%s/run", dir);
-	struct jail_start_config config = { state, cache, run, "/usr/share/doc", NULL };
+	struct jail_start_config config = { state, cache, run, lib_dir, NULL };
 	if (jail_start(&config, &s, &err) < 0 || uv_loop_init(loop) < 0 ||
 	    jail_open(loop, s, jail, &err) < 0) {
 		fprintf(stderr, "%s\n", err.text);
@@ -211,7 +213,7 @@ static void test_ids(void **state)
 	id_block_done(&b);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ids),
@@ -219,5 +221,8 @@ int main(void)
 		cmocka_unit_test(test_a_job_writes_where_it_may),
 	};
 
+	if (argc < 2)
+		return 2;
+	lib_dir = argv[1];
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

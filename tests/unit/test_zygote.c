@@ -160,8 +160,9 @@ static int start(struct world *w, const char *dir)
 	snprintf(run, sizeof(run), "%s/run", dir);
 	snprintf(lib, sizeof(lib), "%s/lib", dir);
 	snprintf(command, sizeof(command),
-		 "mkdir %s && cp %s/*.so %s/bootstrap.py %s && chmod -R a+rX %s", lib, lib_dir,
-		 bootstrap_dir, lib, lib);
+		 "mkdir %s && cp %s/*.so %s/pipsqueak-maker %s/bootstrap.py %s && "
+		 "chmod -R a+rX %s",
+		 lib, lib_dir, lib_dir, bootstrap_dir, lib, lib);
 	if (system(command) != 0)
 		return -1;
 	struct jail_start_config config = { state, cache, run, lib, NULL };
