@@ -5,7 +5,6 @@ Runs in: children of `pipsqueak run`. The order is Py_FinalizeEx's: threads are 
 stdio is flushed, what the script left is finalized. Then the process ends at once: freeing the rest
 of a large heap would cost more than most scripts take.
 """
-import os
 import sys
 
 import _io
