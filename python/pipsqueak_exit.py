@@ -5,7 +5,6 @@ Runs in: children of `pipsqueak run`. The order is Py_FinalizeEx's: threads are 
 stdio is flushed, what the script left is finalized. Then the process ends at once: freeing the rest
 of a large heap would cost more than most scripts take.
 """
-import os
 import sys
 
 import _io
@@ -175,8 +174,8 @@ def finalize_script():
             setattr(sys, name, None)
     main = sys.modules.get("__main__")
     names = getattr(main, "__dict__", {})
-    # The dict was frozen in the zygote, so the collector does not see that it dies. What destructors
-    # commonly use stays: modules, classes, functions, constants.
+    # The dict was frozen in the zygote, so the collector does not see that it dies. What is of use
+    # to destructors stays: modules, classes, functions, constants.
     stay = (type(sys), type, type(is_ours), str, bytes, int, float, type(None))
     for name in list(names):
         if not isinstance(names.get(name), stay) and not name.startswith("__"):

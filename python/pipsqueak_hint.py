@@ -109,7 +109,7 @@ def of_path(e, flags):
     path = os.path.abspath(path)
     if e.errno == errno.ENOENT:
         if typed_absolute and is_outside(path) and not given(path, flags, "read"):
-            return "if it is there outside, reading it needs --allow-read=%s (or -A)" % path
+            return "what is outside needs --allow-read=%s, or --allow-write to write (or -A)" % path
         return None
     if e.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or given(path, flags, "write"):
         return None

@@ -97,7 +97,8 @@ class Recorder:
         import os
 
         kind, env = type(os.environ), self.env
-        self.methods = {n: kind.__dict__.get(n) for n in ("__getitem__", "__contains__", "__iter__")}
+        names = ("__getitem__", "__contains__", "__iter__")
+        self.methods = {name: kind.__dict__.get(name) for name in names}
         getitem, contains, iterate = kind.__getitem__, kind.__contains__, kind.__iter__
 
         def note(key):
@@ -150,7 +151,9 @@ class Recorder:
         order.update(dict.fromkeys(sys.modules))  # what C code or exec brought
         for name in order:
             module = sys.modules.get(name)
-            if module is None or not isinstance(name, str) or name in self.state.baseline or "\0" in name:
+            if module is None or not isinstance(name, str) or "\0" in name:
+                continue
+            if name in self.state.baseline:
                 continue
             spec = getattr(module, "__spec__", None)
             if spec is None or name in ("__main__", "__mp_main__"):

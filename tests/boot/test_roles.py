@@ -416,10 +416,12 @@ def test_hint_variable(zygote):
 
 
 @pytest.mark.parametrize("error,line", [
-    ("OSError(30, 'Read-only', '/data/out.csv')", "writing here needs --allow-write=/data/out.csv (or -A)"),
-    ("PermissionError(13, 'No', '/data/out.csv')", "writing here needs --allow-write=/data/out.csv (or -A)"),
+    ("OSError(30, 'Read-only', '/data/out.csv')",
+     "writing here needs --allow-write=/data/out.csv (or -A)"),
+    ("PermissionError(13, 'No', '/data/out.csv')",
+     "writing here needs --allow-write=/data/out.csv (or -A)"),
     ("FileNotFoundError(2, 'No', '/nowhere/at/all')",
-     "if it is there outside, reading it needs --allow-read=/nowhere/at/all (or -A)"),
+     "what is outside needs --allow-read=/nowhere/at/all, or --allow-write to write (or -A)"),
     ("FileNotFoundError(2, 'No', 'relative')", None),
     ("OSError(101, 'Network is unreachable')", "the network needs --allow-net (or -A)"),
     ("OSError(28, 'No space left', '/data/x')", None),

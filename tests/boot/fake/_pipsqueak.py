@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: F821  (the constants come in front)
 """A stand-in for the extension, in plain Python: os.fork() instead of a birth into a cell.
 
 Same functions, same messages (src/wire/wire.h); the constants are put in front by harness.py, out
