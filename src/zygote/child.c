@@ -159,6 +159,20 @@ void child_fail(struct zygote_child *c, const struct err *err)
 	dispose(c);
 }
 
+void child_abandon(struct zygote_child *c)
+{
+	if (c->step == CHILD_ENDING)
+		return;
+	c->step = CHILD_ENDING;
+	zygote_child_kill(c);
+	if (c->pid > 0 && !c->exited)
+		jail_unwatch(c->z->jail, c->pid);
+	jail_free_cell(c->cell);
+	c->cell = NULL;
+	give_slot(c);
+	dispose(c);
+}
+
 /* ---- birth ---- */
 
 static int check(struct zygote_child *c, struct err *err)

@@ -34,6 +34,8 @@ struct growing {
 	int holds; /* its timer, and an answer of the maker's that is still to come */
 };
 
+static void abandon(struct growing *g, const struct err *why);
+
 void node_unref(struct zygote_node *node)
 {
 	if (--node->refs)
@@ -105,6 +107,8 @@ void node_dead(struct zygote_node *node, const struct err *why)
 		return;
 	node->gone = true;
 	node->asleep = false;
+	if (node->grower)
+		abandon(node->grower, why);
 	while (node->waiting)
 		child_fail(node->waiting, why);
 	pool_empty(node);
@@ -239,8 +243,10 @@ static void free_growing(struct growing *g)
 
 static void let_go(struct growing *g)
 {
-	if (--g->holds == 0)
-		free_growing(g);
+	if (--g->holds)
+		return;
+	node_unref(g->node);
+	free_growing(g);
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -255,6 +261,7 @@ static void settle(struct growing *g, const struct err *err)
 	if (g->over)
 		return;
 	g->over = true;
+	node->grower = NULL;
 	if (g->parent) {
 		g->parent->growing--;
 		node_unref(g->parent);
@@ -268,6 +275,14 @@ static void settle(struct growing *g, const struct err *err)
 		node_dead(node, err);
 	}
 	uv_close((uv_handle_t *)&g->timer, on_timer_closed);
+}
+
+/* The node is going (the daemon stops) while it is still being made. */
+static void abandon(struct growing *g, const struct err *why)
+{
+	if (g->child)
+		child_abandon(steal(g->child));
+	settle(g, why);
 }
 
 static void on_slow(uv_timer_t *timer)
@@ -290,6 +305,8 @@ static struct growing *growing_new(struct zygotes *z, struct zygote_node *parent
 	g->z = z;
 	g->parent = parent;
 	g->node = node_new(z, parent);
+	g->node->grower = g;
+	g->node->refs++;
 	g->done = done;
 	g->arg = arg;
 	g->env_path = mem_strdup(env_path);
@@ -368,10 +385,14 @@ static void on_root_cell(void *arg, struct cell *cell, const struct err *err)
 	struct err own;
 	int pair[2];
 
-	if (err) {
-		settle(g, err);
+	if (err || g->over) {
+		jail_free_cell(cell);
+		if (err)
+			settle(g, err);
+		let_go(g);
 		return;
 	}
+	g->holds--; /* its timer still holds it */
 	node->cell = cell;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
 	    fd_nonblock(pair[0], &own) < 0) {
@@ -425,6 +446,7 @@ void zygote_root(struct zygotes *z, const struct zygote_python *python, const ch
 	spec.host_id = first;
 	spec.nextents = put_extents(spec.extents, first, size, jail_own_id(z->jail),
 				    jail_mode(z->jail) == JAIL_ONE_ID);
+	g->holds++;
 	jail_make_cell(z->jail, &spec, on_root_cell, g);
 }
 
@@ -505,10 +527,14 @@ static void on_node_cell(void *arg, struct cell *cell, const struct err *err)
 	struct err own;
 	int pair[2];
 
-	if (err) {
-		settle(g, err);
+	if (err || g->over) {
+		jail_free_cell(cell);
+		if (err)
+			settle(g, err);
+		let_go(g);
 		return;
 	}
+	g->holds--; /* its timer still holds it */
 	if (g->parent->gone || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
 	    fd_nonblock(pair[0], &own) < 0) {
 		err_set(&own, ERR_START, "the node to grow from is gone");
@@ -553,6 +579,7 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	parent->growing++;
 	parent->children++;
 	parent->refs++;
+	g->holds++;
 	jail_make_cell(z->jail, &spec, on_node_cell, g);
 }
 

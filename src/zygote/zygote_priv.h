@@ -11,6 +11,8 @@
 /* In every node's user namespace the id that scripts of `run` carry has this number. */
 #define OWN_INSIDE 0x40000000U
 
+struct growing; /* node.c */
+
 struct zygote_node {
 	struct zygotes *z;
 	struct zygote_node *next, *parent, *root;
@@ -33,6 +35,7 @@ struct zygote_node {
 	struct cell *pool[CELL_KINDS][LIMIT_CELL_POOL];
 	int pooled[CELL_KINDS], making[CELL_KINDS], wanted[CELL_KINDS];
 	struct zygote_child *waiting; /* forks under way */
+	struct growing *grower;	      /* while it is being made */
 	int refs; /* itself while it lives, its poll handle, each cell made in it */
 };
 
@@ -97,6 +100,8 @@ void pool_empty(struct zygote_node *node);
 struct zygote_child *child_new(struct zygote_node *node, const struct zygote_fork *spec);
 void child_start(struct zygote_child *c); /* with its cell: send FORK */
 void child_on_forked(struct zygote_child *c, struct wire_msg *m);
+/* Kill it and forget it: no callback of it is called any more. */
+void child_abandon(struct zygote_child *c);
 void child_fail(struct zygote_child *c, const struct err *err);
 /* Give up everything but the process: it lives on as a node. */
 void child_becomes_node(struct zygote_child *c, int *out_pidfd, pid_t *out_pid,
