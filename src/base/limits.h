@@ -54,9 +54,11 @@
 
 /* zygote */
 #define LIMIT_NODES 200
+#define LIMIT_NODE_PIDS 64 /* threads and processes of one node */
 #define LIMIT_MODULES 20000
 #define LIMIT_PROFILE_BYTES (4 * MIB)
 #define LIMIT_FORK_MS (10 * 1000)
+#define LIMIT_FRAME_MS (10 * 1000) /* between two pieces of one message */
 #define LIMIT_GROW_MS (300 * 1000)
 
 /* function */

@@ -106,6 +106,9 @@ void version_check(struct version *v)
 
 	if (!v->retired || v->ninstances)
 		return;
+	*v->link = v->next;
+	if (v->next)
+		v->next->link = v->link;
 	logs_close(v);
 	if (!v->fn->f->closing) {
 		r = mem_new(struct removal);
@@ -121,8 +124,14 @@ void version_check(struct version *v)
 void version_retire(struct version *v)
 {
 	struct instance *inst = v->instances, *next;
+	struct functions *f = v->fn->f;
 
 	v->retired = true;
+	v->link = &f->retired;
+	v->next = f->retired;
+	if (v->next)
+		v->next->link = &v->next;
+	f->retired = v;
 	for (; inst; inst = next) {
 		next = inst->next;
 		if (inst->state == INSTANCE_IDLE)
@@ -324,7 +333,9 @@ static int load_all(struct functions *f, struct err *err)
 
 static void on_first_root(void *arg, struct interp *interp, const struct err *err)
 {
-	if (!interp)
+	struct functions *f = arg;
+
+	if (!interp && !f->draining)
 		log_error("function", "%s", err->text);
 }
 
@@ -371,21 +382,20 @@ static void free_functions(uv_handle_t *handle)
 	free(f);
 }
 
-static void close_function(struct function *fn)
+static void close_version(struct version *v)
 {
-	struct version *v = fn->live;
-
-	while (v && v->instances) { /* their processes end with the zygotes */
+	while (v->instances) { /* their processes end with the zygotes */
 		struct instance *inst = v->instances;
 
 		v->instances = inst->next;
 		instance_forget(inst);
 	}
-	if (v) {
-		v->ninstances = 0;
-		v->retired = true;
-		version_check(v);
-	}
+	v->ninstances = 0;
+	version_check(v);
+}
+
+static void close_function(struct function *fn)
+{
 	buf_done(&fn->ring.text);
 	free(fn->name);
 	free(fn);
@@ -398,6 +408,11 @@ void functions_close(struct functions *f)
 		return;
 	f->closing = true;
 	grow_close(f);
+	for (uint32_t i = 0; i < f->by_name_cap; i++)
+		if (f->by_name[i] && f->by_name[i]->live)
+			version_retire(f->by_name[i]->live);
+	while (f->retired)
+		close_version(f->retired);
 	for (uint32_t i = 0; i < f->by_name_cap; i++)
 		if (f->by_name[i])
 			close_function(f->by_name[i]);

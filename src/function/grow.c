@@ -137,7 +137,8 @@ static const char **modules_beyond(struct functions *f, const struct subject *s,
 
 static bool start(struct functions *f, struct subject *s)
 {
-	struct zygote_grow spec = { .env_path = s->env_path };
+	struct zygote_grow spec = { .env_path = s->env_path,
+				    .memory_bytes = f->config.memory_bytes };
 	struct node *parent;
 	struct growth *g;
 

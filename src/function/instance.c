@@ -349,7 +349,7 @@ static void on_born(void *arg, struct zygote_child *child, const struct zygote_t
 	if (!child) {
 		if (n)
 			node_failed(f, n);
-		if (inst->call && !inst->from_root && root) {
+		if (inst->call && !inst->from_root && root && !f->draining) {
 			log_warn("function", "%s: %s; trying from the root", inst->v->fn->name,
 				 err->text);
 			fork_from(inst, root);

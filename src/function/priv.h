@@ -30,6 +30,7 @@ struct functions {
 	struct intern names;	/* modules, dists, absent things, variables, locks */
 	struct intern fn_names; /* function names -> by_name */
 	struct function **by_name;
+	struct version *retired; /* those that still work on something */
 	uint32_t by_name_cap, nfunctions;
 	struct interp *interps;
 	uint32_t next_interp_id;
@@ -68,6 +69,7 @@ struct version {
 	struct instance *instances;
 	uint32_t ninstances;
 	bool retired; /* no new instances; ends when idle */
+	struct version *next, **link; /* while it is retired: of all that are */
 };
 
 struct log_ring {

@@ -46,7 +46,7 @@ static int compile_all(const char *python, const char *out, const char *runtime,
 	int rc = 0, status;
 
 	for (int i = 0; i < parts; i++) {
-		char part[8], total[8];
+		char part[16], total[16];
 		char *argv[] = { (char *)python,
 				 (char *)"-I",
 				 (char *)"-S",

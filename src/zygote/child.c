@@ -30,6 +30,9 @@ static void free_child(struct zygote_child *c)
 {
 	if (c->open_handles)
 		return;
+	*c->link = c->sibling;
+	if (c->sibling)
+		c->sibling->link = c->link;
 	for (size_t i = 0; i < c->spec.nmounts; i++) {
 		free(c->mount_from[i]);
 		free(c->mount_to[i]);
@@ -96,7 +99,7 @@ static void tell_end(struct ending *e)
 {
 	struct zygote_child *c = e->c;
 
-	if (c->events && c->events->ended)
+	if (c->events)
 		c->events->ended(c->ctx, c, &e->end);
 	free(e);
 	dispose(c);
@@ -171,6 +174,12 @@ void child_abandon(struct zygote_child *c)
 	c->cell = NULL;
 	give_slot(c);
 	dispose(c);
+}
+
+void child_forget_all(struct zygotes *z)
+{
+	for (struct zygote_child *c = z->children; c; c = c->sibling)
+		c->events = NULL;
 }
 
 /* ---- birth ---- */
@@ -283,7 +292,8 @@ static void on_message(struct zygote_child *c, struct wire_msg *m)
 		return;
 	}
 	if (c->step == CHILD_ALIVE) {
-		c->events->message(c->ctx, c, m);
+		if (c->events)
+			c->events->message(c->ctx, c, m);
 		return;
 	}
 	if (m->type == WIRE_FAILED) {
@@ -335,6 +345,28 @@ static int read_some(struct zygote_child *c)
 	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
+static void on_half(uv_timer_t *timer)
+{
+	struct zygote_child *c = timer->data;
+	struct err err;
+
+	err_set(&err, ERR_CORRUPT, "%s sent part of a message and then nothing for %d s",
+		wire_phase_name(c->phase), LIMIT_FRAME_MS / 1000);
+	log_warn("zygote", "%s: killed", err.text);
+	child_fail(c, &err);
+}
+
+/* Whoever begins a message goes on with it: a part of one would be waited for, for ever. */
+static void expect_rest(struct zygote_child *c)
+{
+	if (c->step != CHILD_ALIVE)
+		return;
+	if (c->in.len)
+		must(uv_timer_start(&c->timer, on_half, LIMIT_FRAME_MS, 0) == 0);
+	else
+		uv_timer_stop(&c->timer);
+}
+
 static void write_some(struct zygote_child *c);
 
 static void on_stream(uv_poll_t *poll, int status, int events)
@@ -351,6 +383,7 @@ static void on_stream(uv_poll_t *poll, int status, int events)
 		if (rc == 1 && !take_messages(c))
 			return;
 	}
+	expect_rest(c);
 	if (rc < 0 && c->polling) {
 		/* The end of the stream: its exit status tells what happened, and it comes. */
 		uv_poll_stop(&c->poll);
@@ -459,6 +492,11 @@ struct zygote_child *child_new(struct zygote_node *node, const struct zygote_for
 	c->timer.data = c;
 	c->open_handles = 1;
 	must(uv_timer_start(&c->timer, on_late, LIMIT_FORK_MS, 0) == 0);
+	c->link = &c->z->children;
+	c->sibling = *c->link;
+	if (c->sibling)
+		c->sibling->link = &c->sibling;
+	*c->link = c;
 	c->next = node->waiting;
 	node->waiting = c;
 	node->forking++;
@@ -530,7 +568,7 @@ static void put_limits(struct zygote_child *c, struct wire_msg *m)
 	const struct zygote_limits *l = &c->spec.limits;
 
 	/* Without cgroups, rlimits: of address space and of processes per id. */
-	if (c->slot < 0) {
+	if (c->slot < 0 && !c->is_node) { /* a node's children would inherit them */
 		wire_put_u64(m, WIRE_T_MEMORY, l->memory_bytes ? l->memory_bytes + 4 * GIB : 0);
 		wire_put_u64(m, WIRE_T_PIDS, l->pids);
 	}
@@ -549,7 +587,7 @@ void child_start(struct zygote_child *c)
 
 	wire_init(&m, WIRE_FORK, c->id);
 	c->step = CHILD_FORKING;
-	if (!c->is_node)
+	if (!c->is_node || limits.memory_bytes)
 		c->slot = jail_slot_take(c->z->jail, &limits);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
 		err_sys(&err, errno, "socketpair");
@@ -610,12 +648,13 @@ void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygot
 	pool_refill(node, kind);
 }
 
-void child_becomes_node(struct zygote_child *c, int *out_pidfd, pid_t *out_pid,
-			struct cell **out_cell)
+void child_becomes_node(struct zygote_child *c, struct zygote_node *node)
 {
-	*out_pidfd = fd_steal(&c->pidfd);
-	*out_pid = c->pid;
-	*out_cell = steal(c->cell);
+	node->pidfd = fd_steal(&c->pidfd);
+	node->pid = c->pid;
+	node->cell = steal(c->cell);
+	node->slot = c->slot;
+	c->slot = -1;
 	jail_unwatch(c->z->jail, c->pid);
 	c->step = CHILD_ENDING;
 	dispose(c);

@@ -28,6 +28,7 @@ struct growing {
 	void *arg;
 	char *python, *env_path;
 	char **modules;
+	uint64_t memory_bytes;
 	struct zygote_profile profile;
 	bool has_profile, over;
 	uv_timer_t timer;
@@ -59,7 +60,7 @@ struct zygote_node *node_new(struct zygotes *z, struct zygote_node *parent)
 	node->parent = parent;
 	node->root = parent ? parent->root : node;
 	node->depth = parent ? parent->depth + 1 : 0;
-	node->control = node->pidfd = -1;
+	node->control = node->pidfd = node->slot = -1;
 	node->refs = 1;
 	if (parent)
 		node->root->refs++;
@@ -124,6 +125,9 @@ void node_dead(struct zygote_node *node, const struct err *why)
 	if (node->root != node)
 		jail_free_cell(steal(node->cell));
 	give_block(node);
+	if (node->slot >= 0)
+		jail_slot_give(node->z->jail, node->slot, NULL, NULL);
+	node->slot = -1;
 	forget(node);
 	for (struct zygote_node *n = node->z->nodes; n; n = n->next)
 		if (n->parent == node)
@@ -457,8 +461,6 @@ static void on_node_message(void *ctx, struct zygote_child *c, struct wire_msg *
 	struct growing *g = ctx;
 	struct zygote_node *node = g->node;
 	struct err err;
-	int pidfd;
-	pid_t pid;
 
 	if (m->type == WIRE_PROFILE) {
 		zygote_profile_done(&g->profile);
@@ -474,12 +476,12 @@ static void on_node_message(void *ctx, struct zygote_child *c, struct wire_msg *
 		zygote_child_kill(c);
 		return;
 	}
-	child_becomes_node(c, &pidfd, &pid, &node->cell);
+	child_becomes_node(c, node);
 	g->child = NULL;
 	node->asleep = true;
 	node->phase = WIRE_FROM_ZYGOTE_ASLEEP;
 	listen_to(node);
-	node_alive(node, pidfd, pid);
+	node_alive(node, node->pidfd, node->pid);
 	if (!node->gone)
 		settle(g, NULL);
 }
@@ -522,7 +524,10 @@ static void on_node_cell(void *arg, struct cell *cell, const struct err *err)
 {
 	static const struct zygote_events events = { on_node_message, on_node_ended };
 	struct growing *g = arg;
-	struct zygote_fork spec = { .env_path = g->env_path, .stdio = { -1, -1, -1 } };
+	struct zygote_fork spec = { .env_path = g->env_path,
+				    .stdio = { -1, -1, -1 },
+				    .limits = { .memory_bytes = g->memory_bytes,
+						.pids = LIMIT_NODE_PIDS } };
 	struct zygote_child *c;
 	struct err own;
 	int pair[2];
@@ -564,6 +569,7 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	uint32_t first, size;
 	size_t n = 0;
 
+	g->memory_bytes = grow->memory_bytes;
 	while (grow->modules && grow->modules[n])
 		n++;
 	g->modules = mem_zero(n + 1, sizeof(char *));

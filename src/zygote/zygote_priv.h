@@ -19,6 +19,7 @@ struct zygote_node {
 	int depth;
 	struct cell *cell;
 	struct id_block ids;
+	int slot; /* its cgroup; -1: none */
 	uint32_t first_in_parent; /* of its block; 0: it has none of its own */
 	uint32_t host_base;	  /* its id 0 in the daemon's user namespace */
 	char *prefix;
@@ -45,6 +46,7 @@ struct zygote_child {
 	struct zygotes *z;
 	struct zygote_node *node; /* NULL after birth: it no longer needs it */
 	struct zygote_child *next;
+	struct zygote_child *sibling, **link; /* of all children there are */
 	enum child_step step;
 	uint32_t id;
 	struct zygote_fork spec;
@@ -73,6 +75,7 @@ struct zygotes {
 	uv_loop_t *loop;
 	struct jail *jail;
 	struct zygote_node *nodes;
+	struct zygote_child *children; /* each until its memory goes */
 	void (*on_gone)(void *ctx, struct zygote_node *node);
 	void *on_gone_ctx;
 	uint32_t next_id;
@@ -100,12 +103,13 @@ void pool_empty(struct zygote_node *node);
 struct zygote_child *child_new(struct zygote_node *node, const struct zygote_fork *spec);
 void child_start(struct zygote_child *c); /* with its cell: send FORK */
 void child_on_forked(struct zygote_child *c, struct wire_msg *m);
+/* At the close: nobody is told anything any more, whatever still comes. */
+void child_forget_all(struct zygotes *z);
 /* Kill it and forget it: no callback of it is called any more. */
 void child_abandon(struct zygote_child *c);
 void child_fail(struct zygote_child *c, const struct err *err);
 /* Give up everything but the process: it lives on as a node. */
-void child_becomes_node(struct zygote_child *c, int *out_pidfd, pid_t *out_pid,
-			struct cell **out_cell);
+void child_becomes_node(struct zygote_child *c, struct zygote_node *node);
 
 /* check.c: what the daemon takes from /proc before it believes (DESIGN 3.1 step 5) */
 struct check_expected {

@@ -80,6 +80,7 @@ void zygotes_close(struct zygotes *z)
 			syscall(SYS_pidfd_send_signal, node->pidfd, SIGKILL, NULL, 0);
 		node_dead(node, &err);
 	}
+	child_forget_all(z);
 	uv_poll_stop(&z->log_poll);
 	uv_close((uv_handle_t *)&z->log_poll, NULL);
 	fd_close(&z->log_pipe[0]);

@@ -137,20 +137,26 @@ def test_many_at_once(own_daemon):
     assert statuses.count(200) > 100
 
 
+def client(d, data, timeout=10):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(timeout)
+    s.connect(os.path.join(d.base, "run", "api.sock"))
+    try:
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    return s
+
+
 def test_clients_that_talk_nonsense(daemon):
-    for data in (b"", b"\0" * 1000, b"GET", b"GET / HTTP/9.9\r\n\r\n", b"POST /run/x HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-                 b"POST /run/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"A" * 100000,
+    for data in (b"", b"GET / HTTP/9.9\r\n\r\n", b"POST /run/x HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+                 b"POST /run/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+                 b"GET /" + b"A" * 400000,
                  b"GET /%00%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
                  b"GET /functions/../../etc HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
-        s = socket.socket(socket.AF_UNIX)
-        s.settimeout(10)
-        s.connect(os.path.join(daemon.base, "run", "api.sock"))
-        try:
-            s.sendall(data)
-            s.shutdown(socket.SHUT_WR)
-            assert not read_all(s).startswith(b"HTTP/1.1 2")
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+        s = client(daemon, data)
+        assert not read_all(s).startswith(b"HTTP/1.1 2")
         s.close()
     r = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     r.connect(os.path.join(daemon.base, "run", "run.sock"))
@@ -163,3 +169,11 @@ def test_clients_that_talk_nonsense(daemon):
     except ConnectionResetError:
         pass
     r.close()
+
+
+def test_clients_that_stop_in_the_middle(daemon):
+    """Each keeps its connection for a while and no longer."""
+    clients = [client(daemon, data, 45) for data in (b"\0" * 1000, b"\0\r\n\r\n", b"GET", b"A" * 100000)]
+    for s in clients:
+        assert not read_all(s).startswith(b"HTTP/1.1 2")
+        s.close()
