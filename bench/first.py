@@ -233,7 +233,8 @@ def table(bench, median, rate, idle):
         print("%-10s %12.2f %12.2f %12.2f %12.2f %12.2f" % (
             (kind,) + tuple(median["%s %s" % (what, kind)] for what in ("http forked", "http warm", "run", "python3", "uv run"))))
     print("plain os.fork of a bare python3 with wait: %.2f ms" % median["os.fork"])
-    rows = (("pandas forked over HTTP: x faster than a fresh process", median["python3 pandas"] / median["http forked pandas"], ">= 25"),
+    rows = (("pandas forked over HTTP: x faster than a fresh process",
+             median["python3 pandas"] / median["http forked pandas"], ">= 25"),
             ("pandas `pipsqueak run`: x faster than `uv run`", median["uv run pandas"] / median["run pandas"], ">= 20"),
             ("bare forked over HTTP, p50 ms", median["http forked bare"], "<= 1.2"),
             ("bare forked over HTTP: x a plain os.fork", median["http forked bare"] / median["os.fork"], ""),
@@ -260,7 +261,8 @@ def main():
         median = {k: statistics.median(v) for k, v in bench.times.items()}
         ratios = table(bench, median, rate, idle)
         with open(os.path.join(args.build, "bench-first.json"), "w") as f:
-            json.dump({"median_ms": median, "min_ms": {k: min(v) for k, v in bench.times.items()}, "figures": ratios}, f, indent=1)
+            low = {k: min(v) for k, v in bench.times.items()}
+            json.dump({"median_ms": median, "min_ms": low, "figures": ratios}, f, indent=1)
     finally:
         bench.stop()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""check_tree.py: rooms include only downwards, the stops of docs/ARCHITECTURE.md exist, and no package
-registry's host stands in the tree (the hosts are read from this machine's own configuration)."""
+"""check_tree.py: rooms include only downwards, functions have at most five parameters, the stops of
+docs/ARCHITECTURE.md exist, and no package registry's host stands in the tree (the hosts are read from this
+machine's own configuration)."""
 import re
 import subprocess
 import sys
@@ -26,6 +27,23 @@ def check_includes():
                 found = re.match(r'#include "(\w+)/', line)
                 if found and found.group(1) not in allowed(room):
                     yield "%s:%d: room %s may not use room %s" % (path, number, room, found.group(1))
+
+
+# Not counted: the error at the end, and a callback with its argument. libmicrohttpd's are its own.
+UNCOUNTED = re.compile(r"struct err \*\w*|void \*(arg|ctx)|\w+_fn \w+|void")
+DEFINITION = re.compile(r"^[a-z_][\w \t*]*?\b(\w+)\(((?:[^();{}]|\([^()]*\))*)\)\s*\n\{", re.M)
+
+
+def check_parameters():
+    for path in tracked("src/*.c", "python/*.c"):
+        with open(path) as f:
+            text = f.read()
+        for found in DEFINITION.finditer(text):
+            names = re.sub(r"\([^()]*\)", "", found[2]).split(",")
+            count = sum(not UNCOUNTED.fullmatch(" ".join(n.split())) for n in names)
+            if count > 5 and "struct MHD_Connection" not in names[1]:
+                line = text.count("\n", 0, found.start()) + 1
+                yield "%s:%d: %s has %d parameters: a struct is due" % (path, line, found[1], count)
 
 
 def check_stops():
@@ -65,7 +83,7 @@ def check_hosts():
 
 
 def main():
-    problems = [*check_includes(), *check_stops(), *check_hosts()]
+    problems = [*check_includes(), *check_parameters(), *check_stops(), *check_hosts()]
     for problem in problems:
         print("lint: " + problem, file=sys.stderr)
     return bool(problems)

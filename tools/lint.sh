@@ -28,12 +28,14 @@ for f in $headers; do
 			-Wno-pragma-once-outside-header -fsyntax-only -x c - || fail "$f does not compile alone"
 done
 /usr/bin/python3 tools/check_tree.py || bad=1
-if [ -d build ]; then
-	# shellcheck disable=SC2046
-	clang-tidy -p build --quiet $(git ls-files 'src/*.c') 2>/dev/null | grep -E 'warning:|error:' && fail "clang-tidy"
+# clang-tidy wants compile_commands.json; one process a core, a file at a time.
+[ -f build/compile_commands.json ] || meson setup build >/dev/null || fail "meson setup"
+git ls-files 'src/*.c' | xargs -P "$(nproc)" -n 4 clang-tidy -p build --quiet 2>/dev/null |
+	grep -E 'warning:|error:' | sort -u && fail "clang-tidy"
+ruff=build/lint-venv/bin/ruff
+if [ ! -x $ruff ]; then
+	/usr/bin/python3 -m venv build/lint-venv && build/lint-venv/bin/pip install -q ruff ||
+		fail "ruff could not be installed"
 fi
-if [ ! -x build/lint-venv/bin/ruff ]; then
-	/usr/bin/python3 -m venv build/lint-venv && build/lint-venv/bin/pip install -q ruff
-fi
-build/lint-venv/bin/ruff check --quiet --line-length 130 . || fail "ruff"
+$ruff check --quiet --no-cache --output-format concise . || fail "ruff"
 exit $bad

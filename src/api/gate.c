@@ -121,7 +121,11 @@ static bool is_loopback(const struct sockaddr *a)
 
 static int listen_on(struct api *api, const struct addrinfo *a, struct err *err)
 {
-	struct sockaddr_storage bound = { 0 };
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} bound = { .v6 = { 0 } };
 	socklen_t len = sizeof(bound);
 	auto_close int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
 				   IPPROTO_TCP);
@@ -131,10 +135,9 @@ static int listen_on(struct api *api, const struct addrinfo *a, struct err *err)
 		return err_sys(err, errno, "making a socket");
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, 1024) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&bound, &len) < 0)
+	    getsockname(fd, &bound.any, &len) < 0)
 		return err_sys(err, errno, "listening on %.80s", api->listen);
-	api->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-						      : ((struct sockaddr_in *)&bound)->sin_port);
+	api->port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
 	return fd_steal(&fd);
 }
 
