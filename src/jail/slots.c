@@ -292,7 +292,7 @@ static void on_usage(void *arg, struct wire_msg *m, const struct err *err)
 void jail_slot_give(struct jail *jail, int slot, usage_fn done, void *arg)
 {
 	struct slots *s = jail->slots;
-	auto_msg struct wire_msg m;
+	auto_msg struct wire_msg m = { 0 };
 	struct asking *a;
 
 	if (s->v2 >= 0) {
