@@ -186,7 +186,7 @@ static uint64_t inode_of(const char *path)
 static int show_prefixes(struct jail *jail, struct err *err)
 {
 	for (int i = 0; i < jail->start->nprefixes; i++) {
-		auto_msg struct wire_msg m;
+		auto_msg struct wire_msg m = { 0 };
 		int tree;
 
 		if (jail_detach(jail->start->prefixes[i].path, false, &tree, err) < 0)
@@ -359,7 +359,7 @@ bool jail_has_prefix(struct jail *jail, const char *prefix)
 int jail_add_prefix(struct jail *jail, const char *prefix, int tree, struct err *err)
 {
 	auto_close int own = tree;
-	auto_msg struct wire_msg m;
+	auto_msg struct wire_msg m = { 0 };
 	struct jail_start *s = jail->start;
 
 	if (jail_has_prefix(jail, prefix))
