@@ -30,8 +30,9 @@ done
 /usr/bin/python3 tools/check_tree.py || bad=1
 # clang-tidy wants compile_commands.json; one process a core, a file at a time.
 [ -f build/compile_commands.json ] || meson setup build >/dev/null || fail "meson setup"
-git ls-files 'src/*.c' | xargs -P "$(nproc)" -n 4 clang-tidy -p build --quiet 2>/dev/null |
-	grep -E 'warning:|error:' | sort -u && fail "clang-tidy"
+found=$(git ls-files 'src/*.c' | xargs -P "$(nproc)" -n 4 clang-tidy -p build --quiet 2>/dev/null |
+	grep -E 'warning:|error:' | sort -u)
+[ -z "$found" ] || { echo "$found" >&2; fail "clang-tidy"; }
 ruff=build/lint-venv/bin/ruff
 if [ ! -x $ruff ]; then
 	/usr/bin/python3 -m venv build/lint-venv && build/lint-venv/bin/pip install -q ruff ||

@@ -13,7 +13,7 @@
 #include "base/log.h"
 
 #define CONNECTION_BYTES (128 * KIB)
-#define CONNECTION_IDLE_S 30 /* waiting for a request, or for the rest of one */
+#define CONNECTION_IDLE_S 30	 /* waiting for a request, or for the rest of one */
 #define DISCARD_BYTES (64 * MIB) /* of a body that is refused: read, so that the answer arrives */
 
 static void server_run(struct server *s);

@@ -30,13 +30,18 @@ warn_unused int connect_daemon(const struct dirs *d, const char *socket_name, bo
 			       int *out_fd, struct err *err);
 
 /* http.c: one HTTP/1.1 request over the API socket. */
+struct http_ask {
+	const char *method, *path;
+	const char *headers;	/* whole lines; NULL: none beyond the usual */
+	const struct buf *body; /* NULL: none */
+};
 struct http_reply {
 	int status;
 	struct buf body;
 	char timing[512]; /* the Server-Timing header, or "" */
 };
-warn_unused int http_request(int fd, const char *method, const char *path, const char *headers,
-			     const struct buf *body, struct http_reply *out, struct err *err);
+warn_unused int http_request(int fd, const struct http_ask *ask, struct http_reply *out,
+			     struct err *err);
 void http_reply_done(struct http_reply *r);
 /* The error that a reply with status >= 400 carries; prints a traceback to stderr when there is
  * one. */

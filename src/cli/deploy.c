@@ -110,6 +110,7 @@ static int deploy(const struct dirs *d, const struct deploy_options *o, struct e
 	auto_buf struct buf zip = { 0 }, path = { 0 };
 	auto_free char *name = o->name ? mem_strdup(o->name) : default_name(o->path);
 	auto_free char *settings = NULL, *headers = NULL;
+	struct http_ask ask;
 	struct http_reply reply = { 0 };
 	auto_close int fd = -1;
 	int rc;
@@ -120,7 +121,8 @@ static int deploy(const struct dirs *d, const struct deploy_options *o, struct e
 	headers = mem_printf("Content-Type: application/zip\r\nX-Pip-Settings: %s\r\n", settings);
 	if (connect_daemon(d, "api.sock", true, &fd, err) < 0)
 		return -1;
-	rc = http_request(fd, "PUT", path.data, headers, &zip, &reply, err);
+	ask = (struct http_ask){ "PUT", path.data, headers, &zip };
+	rc = http_request(fd, &ask, &reply, err);
 	if (rc == 0 && reply.status >= 400)
 		rc = http_error(&reply, err);
 	if (rc == 0)
@@ -157,13 +159,14 @@ static int invoke(const struct dirs *d, const char *name, const char *arg, bool 
 {
 	auto_free char *path = mem_printf("/run/%s", name);
 	auto_buf struct buf event = { 0 };
+	struct http_ask ask = { "POST", path, NULL, &event };
 	struct http_reply reply = { 0 };
 	auto_close int fd = -1;
 	int rc;
 
 	if (read_event(arg, &event, err) < 0 || connect_daemon(d, "api.sock", true, &fd, err) < 0)
 		return -1;
-	rc = http_request(fd, "POST", path, NULL, &event, &reply, err);
+	rc = http_request(fd, &ask, &reply, err);
 	if (rc == 0 && timing && reply.timing[0])
 		show_timing(reply.timing);
 	if (rc == 0 && reply.status >= 400) {

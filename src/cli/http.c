@@ -25,15 +25,16 @@ void http_reply_done(struct http_reply *r)
 	buf_done(&r->body);
 }
 
-static int send_request(int fd, const char *method, const char *path, const char *headers,
-			const struct buf *body, struct err *err)
+static int send_request(int fd, const struct http_ask *ask, struct err *err)
 {
+	const struct buf *body = ask->body;
 	auto_buf struct buf head = BUF_MAX(MIB);
 
 	if (buf_putf(&head, err,
 		     "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s"
 		     "Content-Length: %zu\r\n\r\n",
-		     method, path, headers ? headers : "", body ? body->len : 0) < 0)
+		     ask->method, ask->path, ask->headers ? ask->headers : "",
+		     body ? body->len : 0) < 0)
 		return -1;
 	if (fd_write_all(fd, head.data, head.len, err) < 0)
 		return -1;
@@ -103,15 +104,13 @@ static int parse(const struct buf *raw, struct http_reply *out, struct err *err)
 	return buf_put(&out->body, body, value ? strtoull(value, NULL, 10) : rest, err);
 }
 
-int http_request(int fd, const char *method, const char *path, const char *headers,
-		 const struct buf *body, struct http_reply *out, struct err *err)
+int http_request(int fd, const struct http_ask *ask, struct http_reply *out, struct err *err)
 {
 	auto_buf struct buf raw = BUF_MAX(MAX_BODY + MAX_HEAD);
 
 	memset(out, 0, sizeof(*out));
 	out->body.max = MAX_BODY;
-	if (send_request(fd, method, path, headers, body, err) < 0 ||
-	    buf_read_fd(&raw, fd, err) < 0)
+	if (send_request(fd, ask, err) < 0 || buf_read_fd(&raw, fd, err) < 0)
 		return err_wrap(err, "talking to the daemon");
 	return parse(&raw, out, err);
 }
@@ -135,10 +134,11 @@ int http_error(const struct http_reply *r, struct err *err)
 int api_call(const struct dirs *d, bool start, const char *method, const char *path,
 	     struct http_reply *out, struct err *err)
 {
+	struct http_ask ask = { .method = method, .path = path };
 	auto_close int fd = -1;
 
 	if (connect_daemon(d, "api.sock", start, &fd, err) < 0 ||
-	    http_request(fd, method, path, NULL, NULL, out, err) < 0)
+	    http_request(fd, &ask, out, err) < 0)
 		return -1;
 	return out->status >= 400 ? http_error(out, err) : 0;
 }

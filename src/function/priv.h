@@ -68,7 +68,7 @@ struct version {
 	uv_poll_t *log; /* reads the other end */
 	struct instance *instances;
 	uint32_t ninstances;
-	bool retired; /* no new instances; ends when idle */
+	bool retired;		      /* no new instances; ends when idle */
 	struct version *next, **link; /* while it is retired: of all that are */
 };
 

@@ -62,7 +62,7 @@ void zygote_root(struct zygotes *z, const struct zygote_python *python, const ch
 struct zygote_grow {
 	const char *env_path;
 	const char *const *modules; /* NULL-terminated */
-	uint64_t memory_bytes; /* it may take no more, by its cgroup; 0: as much as there is */
+	uint64_t memory_bytes;	    /* it may take no more, by its cgroup; 0: as much as there is */
 };
 void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zygote_grow *spec,
 		 zygote_node_fn done, void *arg);

@@ -19,7 +19,7 @@ struct zygote_node {
 	int depth;
 	struct cell *cell;
 	struct id_block ids;
-	int slot; /* its cgroup; -1: none */
+	int slot;		  /* its cgroup; -1: none */
 	uint32_t first_in_parent; /* of its block; 0: it has none of its own */
 	uint32_t host_base;	  /* its id 0 in the daemon's user namespace */
 	char *prefix;

@@ -792,9 +792,8 @@ def test_profile_is_sent_however_a_script_ends(ready):
         run = ready.run("file", "t_" + name + ".py", ["t_" + name + ".py"])
         assert [m[0] for m in run.messages] == [WIRE.PROFILE]
     run = ready.run("code", "import json, wsgiref.util", ["-c"])
-    names = words(run.messages[0][2], WIRE.T_MODULES)
-    times = words(run.messages[0][2], WIRE.T_SELF_US)
-    origins = words(run.messages[0][2], WIRE.T_ORIGIN)
+    names, times, origins = (words(run.messages[0][2], tag)
+                             for tag in (WIRE.T_MODULES, WIRE.T_SELF_US, WIRE.T_ORIGIN))
     assert len(names) == len(times) == len(origins)
     assert names.index("json") < names.index("json.decoder") < names.index("wsgiref.util")
     assert origins[names.index("json")].endswith("json/__init__.py")
