@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """compile_wheel.py SITE RUNTIME_SITE PART PARTS: write unchecked-hash bytecode beside the sources.
 
-Runs in: the installer's sandbox, under the interpreter that the bytecode is for. A file that does not
-compile (a template, another version's syntax) is left without bytecode, as pip leaves it.
+Runs in: the installer's sandbox, and one for a function's own code when it is deployed; under the
+interpreter that the bytecode is for. A file that does not compile (a template, another version's
+syntax) is left without bytecode, as pip leaves it.
 """
 import os
 import sys
@@ -27,6 +28,8 @@ def compile_one(path, shown):
         return
     target = cache_from_source(path, optimization="")
     os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.exists(target):
+        os.unlink(target)  # uploaded with the sources, by another id
     with open(target, "wb") as f:
         f.write(_code_to_hash_pyc(code, source_hash(source), False))
 

@@ -13,6 +13,8 @@ import _json  # noqa: E402
 if not _had_json:
     del sys.modules["_json"]
 
+REHEARSAL = "colorsys"  # any small module of the standard library
+
 
 class _Decoder:
     """What _json.make_scanner wants to know of json.JSONDecoder."""
@@ -127,8 +129,7 @@ def number(fields, tag):
     return int.from_bytes(fields.get(tag, b""), "little")
 
 
-def load(app, candidates):
-    module, attr = find_entry(app, candidates)
+def load(module, attr):
     __import__(module)
     handler = getattr(sys.modules[module], attr, None)
     if not callable(handler):
@@ -143,11 +144,18 @@ class Instance:
         self.load_error = None
         self.import_us = 0
 
-    def load(self, app, candidates):
+    def find(self, app, candidates):
+        try:
+            self.entry = find_entry(app, candidates)
+        except LookupError as e:
+            self.load_error = ("start", e)
+
+    def load(self):
         clock = self.state.c.clock_us
         began = clock()
         try:
-            self.handler = load(app, candidates)
+            if self.load_error is None:
+                self.handler = load(*self.entry)
             self.with_context = takes_context(self.handler)
         except BaseException as e:
             self.load_error = ("start", e)
@@ -194,6 +202,22 @@ class Instance:
         self.import_us = 0
 
 
+def rehearse(app):
+    """What the first call does for the first time, without code of the function: pages that are
+    shared with the zygote are copied now, while nobody waits. What it leaves is what the import
+    system remembers of directories."""
+    import _frozen_importlib
+    import _frozen_importlib_external as external
+
+    spec = external.PathFinder.find_spec(REHEARSAL, [os.path.dirname(os.__file__)])
+    if spec is not None and REHEARSAL not in sys.modules:
+        _frozen_importlib._load(spec)
+        del sys.modules[REHEARSAL]
+    external.PathFinder.find_spec("pipsqueak.none", [app])  # lists the directory
+    json_dumps(json_loads('{"a": [1, 2.5, null, "b"]}')).encode()
+    flush()
+
+
 async def _await(result):
     return await result
 
@@ -234,11 +258,16 @@ def start(state, stream, fields, use_environment):
     """Answers calls until the link ends."""
     c = state.c
     app = set_up(state, fields, use_environment)
-    recorder = state.part("record")["Recorder"](state)
-    recorder.start()
+    candidates = state.words(fields, c.T_ENTRY)
     instance = Instance(state, stream, fields.get(c.T_NAME, b"").decode())
-    instance.load(app, state.words(fields, c.T_ENTRY))
-    recording = True
+    instance.find(app, candidates)
+    flags = state.words(fields, c.T_FLAGS)
+    if "spare" in flags:
+        rehearse(app)
+    recorder = state.part("record")["Recorder"](state) if "record" in flags else None
+    if recorder:
+        recorder.start()
+    loaded = False
     while True:
         try:
             kind, ident, call = c.recv(stream)
@@ -247,8 +276,11 @@ def start(state, stream, fields, use_environment):
             c.exit(0)
         if kind != c.CALL:
             c.exit(125)
+        if not loaded:
+            instance.load()  # not before: a spare runs no code of the function
+            loaded = True
         instance.answer(ident, call)
-        if recording:
+        if recorder:
             recorder.stop()
-            recording = False
             c.send(stream, c.PROFILE, 0, recorder.fields())
+            recorder = None

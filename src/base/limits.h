@@ -83,6 +83,9 @@
 #define LIMIT_GROW_TRIES 3    /* leaving out more dists each time */
 #define LIMIT_OWN_NAMES 10000 /* entries of a script's directory that are looked at */
 #define LIMIT_JSON_DEPTH 512
+#define LIMIT_SPARES 4			  /* instances of one function that are forked ahead */
+#define LIMIT_ALL_SPARES 64		  /* of all functions */
+#define LIMIT_SPARE_US (30 * 1000000UL)	  /* a spare nobody calls */
 #define LIMIT_IDLE_US (60 * 1000000UL)	  /* a warm instance nobody calls */
 #define LIMIT_LOG_BURST_BYTES (256 * KIB) /* a function's output in one second */
 #define LIMIT_PYINFO_MS (30 * 1000)

@@ -13,6 +13,7 @@
 #include "function/upload.h"
 #include "index/index.h"
 
+#define COMPILE_MS (60 * 1000)
 #define TOML_MS (20 * 1000)
 
 /* Prints pipsqueak.toml as JSON; a TOML error is its last line. */
@@ -24,13 +25,14 @@ static const char toml_program[] =
 	"except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError) as e:\n"
 	"    sys.exit(f'pipsqueak.toml: {e}')\n";
 
-/* One deploy: unpack -> settings -> interpreter -> lock -> environment -> activate. */
+/* One deploy: unpack -> settings -> interpreter -> lock -> environment -> bytecode -> activate. */
 struct deploy {
 	uv_work_t work; /* first */
 	struct functions *f;
 	struct function *fn;
 	struct version *v;
-	char *tmp; /* directory while it is not activated */
+	char *tmp;	      /* directory while it is not activated */
+	const char *env_path; /* the store's; NULL: no packages */
 	void *zip;
 	size_t zip_bytes;
 	char *python, *prefix, *index_url, *pip_settings;
@@ -149,12 +151,48 @@ static void activate(struct deploy *d, const char *env_path)
 	deploy_free(d);
 }
 
+static void on_compiled(void *arg, int status, const struct err *err)
+{
+	struct deploy *d = arg;
+
+	/* Without bytecode it is slower, not wrong. */
+	if (err || status)
+		log_info("function", "%s: compiling it: %s (status %d)", d->fn->name,
+			 err ? err->text : "failed", status);
+	activate(d, d->env_path);
+}
+
+/* Each instance imports the function's own modules anew: bytecode beside them, as the packages
+ * have it. The compiler reads code that is not ours, so it runs in a sandbox. */
+static void compile_app(struct deploy *d, const char *env_path)
+{
+	const char *argv[] = { d->interp->path,
+			       "-I",
+			       "-S",
+			       JAIL_LIB "/compile_wheel.py",
+			       JAIL_APP,
+			       JAIL_APP,
+			       "0",
+			       "1",
+			       NULL };
+	struct jail_job_spec spec = { .argv = argv,
+				      .prefix = d->interp->prefix,
+				      .mounts = { { d->tmp, JAIL_APP, true } },
+				      .nmounts = 1,
+				      .memory_bytes = GIB,
+				      .deadline_ms = COMPILE_MS };
+
+	d->env_path = env_path;
+	if (jail_job_start(d->f->config.jail, &spec, on_compiled, d, &d->err) < 0)
+		deploy_fail(d);
+}
+
 static void on_env(void *arg, const struct store_env *env, const struct err *err)
 {
 	struct deploy *d = arg;
 
 	if (env) {
-		activate(d, env->path);
+		compile_app(d, env->path);
 		return;
 	}
 	d->err = *err;
@@ -179,7 +217,7 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 	}
 	d->lock = lock;
 	if (!lock->ndists) {
-		activate(d, NULL);
+		compile_app(d, NULL);
 		return;
 	}
 	python_store_view(d->interp, &python);

@@ -35,15 +35,16 @@ static json_t *function_json(const struct version *v)
 		json_array_append_new(entry, json_string(v->set.entry[i]));
 	for (const struct instance *inst = v->instances; inst; inst = inst->next)
 		idle += inst->state == INSTANCE_IDLE;
-	return json_pack(
-		"{s:s, s:I, s:f, s:s, s:o, s:o, s:I, s:f, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:f}",
-		"name", fn->name, "version", (json_int_t)v->number, "deployed", v->deployed,
-		"python", s->interp->path, "entry", entry, "dists", dists, "memory_bytes",
-		(json_int_t)v->set.memory_bytes, "timeout_s", (double)v->set.timeout_ms / 1e3,
-		"concurrency", (int)v->set.concurrency, "reuse", v->set.reuse, "calls",
-		(json_int_t)fn->calls, "errors", (json_int_t)fn->errors, "queued",
-		(json_int_t)fn->queued, "instances", (json_int_t)v->ninstances, "idle",
-		(json_int_t)idle, "import_ms", (double)s->import_us / 1e3);
+	return json_pack("{s:s, s:I, s:f, s:s, s:o, s:o, s:I, s:f, s:i, s:b, s:I, s:I, s:I, s:I, "
+			 "s:I, s:I, s:f}",
+			 "name", fn->name, "version", (json_int_t)v->number, "deployed",
+			 v->deployed, "python", s->interp->path, "entry", entry, "dists", dists,
+			 "memory_bytes", (json_int_t)v->set.memory_bytes, "timeout_s",
+			 (double)v->set.timeout_ms / 1e3, "concurrency", (int)v->set.concurrency,
+			 "reuse", v->set.reuse, "calls", (json_int_t)fn->calls, "errors",
+			 (json_int_t)fn->errors, "queued", (json_int_t)fn->queued, "instances",
+			 (json_int_t)v->ninstances, "idle", (json_int_t)idle, "spares",
+			 (json_int_t)v->nspares, "import_ms", (double)s->import_us / 1e3);
 }
 
 int describe_version(const struct version *v, struct buf *out, struct err *err)
@@ -140,15 +141,16 @@ int functions_status(struct functions *f, struct buf *out, struct err *err)
 	}
 	for (uint32_t i = 0; i < f->by_name_cap; i++)
 		deployed += f->by_name[i] && f->by_name[i]->live;
-	return print(json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
-			       "mode", modes[jail_mode(f->config.jail)], "host", host_json(f),
-			       "python", f->python, "functions", (json_int_t)deployed, "calls_now",
-			       (json_int_t)f->calls, "runs_now", (json_int_t)f->runs, "instances",
-			       (json_int_t)f->instances, "idle_instances",
-			       (json_int_t)f->idle_instances, "nodes", (json_int_t)f->nnodes,
-			       "nodes_bytes", (json_int_t)bytes, "memory_budget_bytes",
-			       (json_int_t)f->config.memory_bytes, "calls_total",
-			       (json_int_t)f->total_calls, "uptime_s",
-			       (double)(clock_us() - f->started_us) / 1e6),
-		     out, err);
+	return print(
+		json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
+			  "mode", modes[jail_mode(f->config.jail)], "host", host_json(f), "python",
+			  f->python, "functions", (json_int_t)deployed, "calls_now",
+			  (json_int_t)f->calls, "runs_now", (json_int_t)f->runs, "instances",
+			  (json_int_t)f->instances, "idle_instances", (json_int_t)f->idle_instances,
+			  "spares", (json_int_t)f->spares, "nodes", (json_int_t)f->nnodes,
+			  "nodes_bytes", (json_int_t)bytes, "memory_budget_bytes",
+			  (json_int_t)f->config.memory_bytes, "calls_total",
+			  (json_int_t)f->total_calls, "uptime_s",
+			  (double)(clock_us() - f->started_us) / 1e6),
+		out, err);
 }

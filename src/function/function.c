@@ -104,7 +104,7 @@ void version_check(struct version *v)
 {
 	struct removal *r;
 
-	if (!v->retired || v->ninstances)
+	if (!v->retired || v->ninstances || v->nspares)
 		return;
 	*v->link = v->next;
 	if (v->next)
@@ -134,7 +134,7 @@ void version_retire(struct version *v)
 	f->retired = v;
 	for (; inst; inst = next) {
 		next = inst->next;
-		if (inst->state == INSTANCE_IDLE)
+		if (inst->state == INSTANCE_IDLE || inst->state == INSTANCE_SPARE)
 			instance_end(inst);
 	}
 	version_check(v);
@@ -196,6 +196,12 @@ static void drained(struct functions *f)
 		done(f->drained_arg);
 }
 
+/* Somebody waits for an answer, or a sandbox's answer is on its way to us. */
+static bool is_at_work(const struct functions *f)
+{
+	return f->calls || f->runs || f->deploys || f->asking;
+}
+
 void functions_went_quiet(struct functions *f)
 {
 	f->last_end_us = clock_us();
@@ -204,13 +210,13 @@ void functions_went_quiet(struct functions *f)
 	functions_housekeep(f);
 	if (!f->calls && f->grow_queued)
 		grow_kick(f);
-	if (f->drained && !f->calls && !f->runs && !f->deploys)
+	if (f->drained && !is_at_work(f))
 		drained(f);
 }
 
 uint64_t functions_idle_us(struct functions *f)
 {
-	if (f->calls || f->runs || f->deploys)
+	if (is_at_work(f))
 		return 0;
 	return clock_us() - f->last_end_us + 1;
 }
@@ -231,7 +237,7 @@ void functions_drain(struct functions *f, uint64_t grace_ms, void (*done)(void *
 	while (f->idle_oldest)
 		instance_end(f->idle_oldest);
 	uv_timer_start(&f->drain_timer, on_drain_timer, grace_ms, 0);
-	if (!f->calls && !f->runs && !f->deploys)
+	if (!is_at_work(f))
 		drained(f);
 }
 
@@ -390,7 +396,7 @@ static void close_version(struct version *v)
 		v->instances = inst->next;
 		instance_forget(inst);
 	}
-	v->ninstances = 0;
+	v->ninstances = v->nspares = 0;
 	version_check(v);
 }
 

@@ -112,6 +112,7 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 		give_up(s, err ? err->text : "its parent is gone");
 	}
 	free(g);
+	spare_node_made(f, s);
 	subject_unref(s);
 	grow_kick(f);
 	functions_went_quiet(f);

@@ -11,6 +11,8 @@
 #define PROFILE_PATIENCE_MS 5000
 #define NODE_FAILURES 2 /* forks that failed in a row: the node is dropped */
 
+static void on_timer(uv_timer_t *timer);
+
 static void free_instance(uv_handle_t *handle)
 {
 	free(handle->data);
@@ -20,23 +22,42 @@ static void idle_remove(struct instance *inst)
 {
 	struct functions *f = inst->v->fn->f;
 
-	if (inst->state != INSTANCE_IDLE)
+	if (!inst->is_listed)
 		return;
+	inst->is_listed = false;
 	*(inst->older ? &inst->older->newer : &f->idle_oldest) = inst->newer;
 	*(inst->newer ? &inst->newer->older : &f->idle_newest) = inst->older;
 	inst->older = inst->newer = NULL;
-	f->idle_instances--;
+	f->idle_instances -= inst->state == INSTANCE_IDLE;
 }
 
-static void idle_add(struct instance *inst)
+static void idle_add(struct instance *inst, enum instance_state state, uint64_t patience_us)
 {
 	struct functions *f = inst->v->fn->f;
 
 	inst->older = f->idle_newest;
 	*(f->idle_newest ? &f->idle_newest->newer : &f->idle_oldest) = inst;
 	f->idle_newest = inst;
-	f->idle_instances++;
-	inst->state = INSTANCE_IDLE;
+	f->idle_instances += state == INSTANCE_IDLE;
+	inst->is_listed = true;
+	inst->state = state;
+	uv_timer_start(&inst->timer, on_timer, patience_us / 1000, 0);
+}
+
+void instance_count(struct instance *inst)
+{
+	struct version *v = inst->v;
+
+	*(inst->is_spare ? &v->nspares : &v->ninstances) += 1;
+	*(inst->is_spare ? &v->fn->f->spares : &v->fn->f->instances) += 1;
+}
+
+void instance_uncount(struct instance *inst)
+{
+	struct version *v = inst->v;
+
+	*(inst->is_spare ? &v->nspares : &v->ninstances) -= 1;
+	*(inst->is_spare ? &v->fn->f->spares : &v->fn->f->instances) -= 1;
 }
 
 struct instance *instance_idle(struct version *v)
@@ -57,8 +78,7 @@ static void instance_free(struct instance *inst)
 	*inst->link = inst->next;
 	if (inst->next)
 		inst->next->link = inst->link;
-	v->ninstances--;
-	fn->f->instances--;
+	instance_uncount(inst);
 	inst->state = INSTANCE_ENDING;
 	uv_close((uv_handle_t *)&inst->timer, free_instance);
 	if (v->retired)
@@ -103,6 +123,8 @@ static void on_timer(uv_timer_t *timer)
 			(double)inst->v->set.timeout_ms / 1e3);
 		instance_end(inst);
 		fail_call(inst, &err);
+	} else if (inst->state == INSTANCE_SPARE) {
+		spare_unused(inst);
 	} else {
 		instance_end(inst);
 	}
@@ -111,7 +133,7 @@ static void on_timer(uv_timer_t *timer)
 static int send_go(struct instance *inst, struct err *err)
 {
 	const struct function_settings *set = &inst->v->set;
-	auto_buf struct buf entry = { 0 }, env = { 0 };
+	auto_buf struct buf entry = { 0 }, env = { 0 }, flags = { 0 };
 	auto_msg struct wire_msg m;
 
 	wire_init(&m, WIRE_GO, 0);
@@ -122,6 +144,12 @@ static int send_go(struct instance *inst, struct err *err)
 	wire_put(&m, WIRE_T_ENTRY, entry.data, entry.len);
 	wire_put(&m, WIRE_T_ENV, env.data, env.len);
 	wire_put_str(&m, WIRE_T_NAME, inst->v->fn->name);
+	inst->recorded = inst->v->subject->profiles < PROFILES_ENOUGH;
+	if (inst->is_spare)
+		wire_list_add(&flags, "spare");
+	if (inst->recorded)
+		wire_list_add(&flags, "record");
+	wire_put(&m, WIRE_T_FLAGS, flags.data, flags.len);
 	return zygote_child_send(inst->child, &m, err);
 }
 
@@ -169,7 +197,7 @@ void instance_call(struct instance *inst, struct function_call *call)
 	inst->call = call;
 	call->inst = inst;
 	call->placed_us = clock_us();
-	call->timing.start = "warm";
+	call->timing.start = inst->calls ? "warm" : "spare";
 	if (send_call(inst, &err) < 0)
 		start_failed(inst, &err);
 }
@@ -219,7 +247,9 @@ static void settle(struct instance *inst, bool broken)
 
 	uv_timer_stop(&inst->timer);
 	zygote_child_phase(inst->child, WIRE_FROM_INSTANCE_IDLE);
-	inst->profile_due = !broken && inst->calls++ == 0 && v->subject->profiles < PROFILES_ENOUGH;
+	inst->profile_due = !broken && inst->calls == 0 && inst->recorded;
+	if (inst->calls++ == 0)
+		spare_refill(v);
 	if (broken || v->retired || !v->set.reuse || v->fn->f->draining) {
 		if (!inst->profile_due || v->subject->profiles) {
 			instance_end(inst);
@@ -229,8 +259,7 @@ static void settle(struct instance *inst, bool broken)
 		uv_timer_start(&inst->timer, on_timer, PROFILE_PATIENCE_MS, 0);
 		return;
 	}
-	idle_add(inst);
-	uv_timer_start(&inst->timer, on_timer, LIMIT_IDLE_US / 1000, 0);
+	idle_add(inst, INSTANCE_IDLE, LIMIT_IDLE_US);
 }
 
 static void on_reply(struct instance *inst, struct wire_msg *m)
@@ -335,31 +364,52 @@ static void node_failed(struct functions *f, struct node *n)
 		log_debug("function", "dropping node %u: %s", n->id, err.text);
 }
 
+static void not_born(struct instance *inst, struct node *n, const struct err *err)
+{
+	struct functions *f = inst->v->fn->f;
+	struct node *root = inst->v->subject->interp->root;
+
+	if (n)
+		node_failed(f, n);
+	if (inst->call && !inst->from_root && root && !f->draining) {
+		log_warn("function", "%s: %s; trying from the root", inst->v->fn->name, err->text);
+		fork_from(inst, root);
+		return;
+	}
+	inst->v->want_spares = 0;
+	start_failed(inst, err);
+}
+
+static void born_ahead(struct instance *inst)
+{
+	struct err err;
+
+	if (inst->v->retired || inst->v->fn->f->draining || send_go(inst, &err) < 0)
+		instance_end(inst);
+	else
+		idle_add(inst, INSTANCE_SPARE, LIMIT_SPARE_US);
+}
+
 static void on_born(void *arg, struct zygote_child *child, const struct zygote_timing *timing,
 		    const struct err *err)
 {
 	struct instance *inst = arg;
-	struct functions *f = inst->v->fn->f;
-	struct node *n = knowledge_find(f, inst->node_id), *root = inst->v->subject->interp->root;
+	struct node *n = knowledge_find(inst->v->fn->f, inst->node_id);
 	struct err failed = ERR_INIT;
 
 	if (n)
 		n->busy--;
 	inst->child = child;
 	if (!child) {
-		if (n)
-			node_failed(f, n);
-		if (inst->call && !inst->from_root && root && !f->draining) {
-			log_warn("function", "%s: %s; trying from the root", inst->v->fn->name,
-				 err->text);
-			fork_from(inst, root);
-			return;
-		}
-		start_failed(inst, err);
+		not_born(inst, n, err);
 		return;
 	}
 	if (n)
 		n->failures = 0;
+	if (inst->is_spare && inst->state == INSTANCE_STARTING) {
+		born_ahead(inst);
+		return;
+	}
 	if (!inst->call || inst->state == INSTANCE_ENDING) { /* cancelled or retired meanwhile */
 		instance_end(inst);
 		return;
@@ -432,27 +482,58 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 	}
 }
 
-void instance_start(struct version *v, struct function_call *call)
+static struct instance *instance_new(struct version *v, bool is_spare)
 {
-	struct functions *f = v->fn->f;
-	struct subject *s = v->subject;
 	struct instance *inst = mem_new(struct instance);
-	struct node *n = NULL;
 
 	inst->v = v;
-	inst->call = call;
+	inst->is_spare = is_spare;
 	inst->link = &v->instances;
 	inst->next = v->instances;
 	if (inst->next)
 		inst->next->link = &inst->next;
 	v->instances = inst;
-	v->ninstances++;
-	f->instances++;
-	uv_timer_init(f->config.loop, &inst->timer);
+	instance_count(inst);
+	uv_timer_init(v->fn->f->config.loop, &inst->timer);
 	inst->timer.data = inst;
-	call->inst = inst;
+	return inst;
+}
+
+static bool is_ready(const struct subject *s)
+{
+	return s->env_path || !s->lock->ndists;
+}
+
+bool instance_spare(struct version *v)
+{
+	struct node *n = is_ready(v->subject) ? knowledge_choose(v->fn->f, v->subject) : NULL;
+
+	if (n)
+		fork_from(instance_new(v, true), n);
+	return n != NULL;
+}
+
+void instance_start(struct version *v, struct function_call *call)
+{
+	struct functions *f = v->fn->f;
+	struct subject *s = v->subject;
+	struct instance *inst = spare_take(v);
+	struct node *n = NULL;
+
+	if (inst && inst->state == INSTANCE_SPARE) {
+		instance_call(inst, call);
+		return;
+	}
 	call->placed_us = clock_us();
-	if (s->env_path || !s->lock->ndists)
+	if (inst) { /* being born: on_born() finds the call */
+		inst->call = call;
+		call->inst = inst;
+		return;
+	}
+	inst = instance_new(v, false);
+	inst->call = call;
+	call->inst = inst;
+	if (is_ready(s))
 		n = knowledge_choose(f, s);
 	if (n)
 		fork_from(inst, n);

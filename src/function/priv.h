@@ -46,7 +46,7 @@ struct functions {
 	uint32_t nunforkable;
 	uv_timer_t housekeeping;
 	bool housekeeping_on, draining, closing;
-	uint32_t calls, runs, instances, idle_instances, deploys; /* going on now */
+	uint32_t calls, runs, instances, idle_instances, spares, deploys, asking; /* going on now */
 	uint64_t total_calls, total_errors, started_us, last_end_us;
 	struct instance *idle_oldest, *idle_newest; /* warm ones, of all functions */
 	void (*drained)(void *arg);
@@ -67,7 +67,9 @@ struct version {
 	int log_w;	/* instances' stdout and stderr */
 	uv_poll_t *log; /* reads the other end */
 	struct instance *instances;
-	uint32_t ninstances;
+	uint32_t ninstances, nspares, want_spares;
+	uint32_t recent_starts;
+	uint64_t last_start_us;
 	bool retired;		      /* no new instances; ends when idle */
 	struct version *next, **link; /* while it is retired: of all that are */
 };
@@ -104,19 +106,25 @@ struct function_call {
 	bool retried;
 };
 
-enum instance_state { INSTANCE_STARTING, INSTANCE_BUSY, INSTANCE_IDLE, INSTANCE_ENDING };
+enum instance_state {
+	INSTANCE_STARTING,
+	INSTANCE_SPARE, /* born ahead of any call, waits for its first */
+	INSTANCE_BUSY,
+	INSTANCE_IDLE,
+	INSTANCE_ENDING
+};
 
 struct instance {
 	struct version *v;
 	struct instance *next, **link;	/* of its version */
-	struct instance *older, *newer; /* while idle */
+	struct instance *older, *newer; /* while idle, or a spare */
 	struct zygote_child *child;	/* NULL: not born, or ended */
 	struct function_call *call;	/* what it works on */
 	enum instance_state state;
 	uint32_t node_id, calls;
-	bool from_root, profile_due, timed_out;
-	uv_timer_t timer; /* BUSY: the deadline; IDLE: retirement; ENDING: patience */
-	bool timer_open;
+	bool from_root, is_spare, is_listed;
+	bool recorded, profile_due;
+	uv_timer_t timer; /* BUSY: the deadline; SPARE, IDLE: retirement; ENDING: patience */
 };
 
 /* instance.c */
@@ -125,6 +133,15 @@ void instance_call(struct instance *inst, struct function_call *call);
 void instance_end(struct instance *inst);    /* kills; what it works on is answered by `ended` */
 void instance_forget(struct instance *inst); /* at the close: nobody calls back any more */
 struct instance *instance_idle(struct version *v); /* the warmest, or NULL */
+bool instance_spare(struct version *v); /* forks one ahead; false: it cannot be done now */
+void instance_count(struct instance *inst);
+void instance_uncount(struct instance *inst);
+
+/* spare.c */
+struct instance *spare_take(struct version *v); /* for a call that starts cold; NULL: none */
+void spare_refill(struct version *v);
+void spare_unused(struct instance *inst); /* it waited long enough */
+void spare_node_made(struct functions *f, const struct subject *s);
 
 /* call.c */
 void call_place(struct function *fn, struct function_call *call);

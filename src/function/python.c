@@ -129,9 +129,12 @@ static void on_info(void *arg, struct buf *out, const struct err *failed)
 	struct err err = ERR_INIT;
 
 	p->asking = false;
+	q->f->asking--;
 	if (failed) {
 		err = *failed;
 		err_wrap(&err, "asking '%s' what it is", p->path);
+	} else if (q->f->draining) {
+		err_set(&err, ERR_START, "the daemon is stopping");
 	} else if (take_info(p, out->data ? out->data : "", &err) == 0) {
 		struct err ignored;
 
@@ -143,6 +146,7 @@ static void on_info(void *arg, struct buf *out, const struct err *failed)
 		advance(q->f, p);
 	else
 		answer_all(q->f, p, &err);
+	functions_went_quiet(q->f);
 	free(q);
 }
 
@@ -175,10 +179,11 @@ static void ask(struct functions *f, struct interp *p)
 	}
 	q = mem_new(struct question);
 	*q = (struct question){ f, p, stamp };
-	p->asking = true;
-	if (capture_start(f->config.loop, f->config.jail, &spec, on_info, q, &err) == 0)
+	if (capture_start(f->config.loop, f->config.jail, &spec, on_info, q, &err) == 0) {
+		p->asking = true;
+		f->asking++;
 		return;
-	p->asking = false;
+	}
 	free(q);
 	err_wrap(&err, "asking '%s' what it is", p->path);
 	answer_all(f, p, &err);

@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
+#include "jail/jail.h"
 
 struct unpack {
 	zip_t *zip;
@@ -53,14 +54,26 @@ static int check_path(const char *name, struct err *err)
 				 "the zip file has a member with a bad path '%.80s'", name);
 }
 
+/* Where there is but one id, it is everybody's. */
+static bool is_id_trouble(int sys)
+{
+	return sys != EINVAL && sys != EPERM;
+}
+
+/* Directories belong to the id of the job that will put bytecode into them. */
 static int make_parents(struct unpack *u, const char *name, struct err *err)
 {
 	auto_free char *copy = mem_strdup(name);
 
 	for (char *p = copy; (p = strchr(p, '/')); p++) {
 		*p = '\0';
-		if (mkdirat(u->dirfd, copy, 0755) < 0 && errno != EEXIST)
-			return err_sys(err, errno, "making directory '%s'", copy);
+		if (mkdirat(u->dirfd, copy, 0755) < 0) {
+			if (errno != EEXIST)
+				return err_sys(err, errno, "making directory '%s'", copy);
+		} else if (fchownat(u->dirfd, copy, JAIL_ID_STORE, JAIL_ID_STORE, 0) < 0 &&
+			   is_id_trouble(errno)) {
+			return err_sys(err, errno, "chown '%s'", copy);
+		}
 		*p = '/';
 	}
 	return 0;
@@ -168,8 +181,9 @@ int upload_unpack(const void *zip, size_t len, const char *dir, struct err *err)
 	zip_error_fini(&ze);
 	if (mkdir(dir, 0755) < 0 || (u.dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		err_sys(err, errno, "making the function's directory");
-	else if (fchmod(u.dirfd, 0755) < 0)
-		err_sys(err, errno, "chmod");
+	else if (fchmod(u.dirfd, 0755) < 0 ||
+		 (fchown(u.dirfd, JAIL_ID_STORE, JAIL_ID_STORE) < 0 && is_id_trouble(errno)))
+		err_sys(err, errno, "preparing the function's directory");
 	else
 		ret = unpack_all(&u, err);
 	fd_close(&u.dirfd);

@@ -407,7 +407,7 @@ static void on_root_cell(void *arg, struct cell *cell, const struct err *err)
 	node->control = pair[0];
 	node->phase = WIRE_FROM_ROOT_STARTING;
 	must(uv_poll_init(g->z->loop, &node->poll, node->control) == 0);
-	node->poll.data = g;
+	node->poll.data = node;
 	node->listening = true;
 	node->refs++;
 	must(uv_poll_start(&node->poll, UV_READABLE, on_root_control) == 0);
@@ -415,14 +415,12 @@ static void on_root_cell(void *arg, struct cell *cell, const struct err *err)
 	close(pair[1]);
 }
 
-/* Until a root sleeps its control socket belongs to the growing; then to the node. */
 static void on_root_control(uv_poll_t *poll, int status, int events)
 {
-	struct growing *g = poll->data;
-	struct zygote_node *node = g->node;
+	struct zygote_node *node = poll->data;
+	struct growing *g = node->grower;
 	struct err err;
 
-	poll->data = node;
 	on_control(poll, status, events);
 	if (node->asleep) {
 		must(uv_poll_start(poll, UV_READABLE, on_control) == 0);

@@ -214,13 +214,13 @@ class Zygote:
         child.expect(WIRE.ASLEEP)
         return ours, profile, child
 
-    def instance(self, entry, over=None, env=(), name="f"):
+    def instance(self, entry, over=None, env=(), name="f", flags=("record",)):
         log = tempfile.TemporaryFile()
         child = self.fork("instance", (None, log.fileno(), log.fileno()), over=over)
         child.log = log
         child.expect(WIRE.READY)
         child.send(WIRE.GO, 0, {WIRE.T_ENTRY: list(entry), WIRE.T_ENV: list(env),
-                                WIRE.T_NAME: name, WIRE.T_CWD: self.app})
+                                WIRE.T_NAME: name, WIRE.T_CWD: self.app, WIRE.T_FLAGS: list(flags)})
         return child
 
 

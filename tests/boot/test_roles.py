@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 
 import pytest
 
@@ -52,6 +53,21 @@ def test_echo(child_of):
     assert child.last_id == 7
     assert answer(child.call(" \n[1]\t")) == [1]
     assert answer(child.call("")) is None
+
+
+def test_a_spare_runs_no_code_of_the_function(child_of, zygote):
+    """And what it rehearses is not to be seen by the function, which finds what it finds in others."""
+    code = ("import os, sys\nopen('ran', 'w').close()\ndef f(event):\n"
+            "    return sorted(sys.modules), sys.path, sorted(os.listdir('.'))\n")
+    ran = zygote.app + "/ran"
+    answers = []
+    for flags in (["spare"], []):
+        child = child_of(code, flags=flags)
+        time.sleep(0.2)
+        assert not os.path.exists(ran)
+        answers.append(answer(child.call("1")))
+        os.unlink(ran)
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("body", ["{", "[1,]", "1 2", "nul", "\"", "{\"a\" 1}"])

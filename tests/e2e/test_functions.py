@@ -42,7 +42,7 @@ def test_a_package_cold_and_forked(daemon, dist):
         forked = daemon.call(name)
         assert forked.status == 200, forked.body
         assert forked.json == cold.json
-        assert forked.start == "fork"
+        assert forked.start in ("fork", "spare")
     assert forked.stage("import") < cold.stage("import")
 
 
@@ -105,7 +105,7 @@ def test_a_tree_of_depth_two(own_daemon):
     first = d.call("two")
     d.wait_for_node("pandas")
     again = d.call("two")
-    assert again.json == first.json and again.start == "fork"
+    assert again.json == first.json and again.start in ("fork", "spare")
     numpy_node = [n for n in d.nodes() if any(a.startswith("numpy ") for a in n["adds"])]
     assert any(a.startswith("pandas ") for n in numpy_node for c in n["children"] for a in c["adds"]), (
         json.dumps(d.get("/tree").json, indent=1))

@@ -48,8 +48,7 @@ def a_round(d):
     d.request("PUT", "/functions/failing", b"no zip")
     for name in FUNCTIONS:
         assert d.request("DELETE", "/functions/" + name).status == 200
-    d.becomes(lambda: d.get("/status").json["instances"] == 0)
-    d.becomes(lambda: d.get("/status").json["calls_now"] == 0)
+    d.becomes(lambda: not any(d.get("/status").json[what] for what in ("instances", "spares", "calls_now")))
 
 
 def census(d):
@@ -74,6 +73,10 @@ def test_nothing_accumulates(own_daemon):
     d.becomes(lambda: census(d)["cgroups"] <= first["cgroups"] + 24)
 
 
+def interpreters(d):
+    return sum(b"bootstrap" in p.words for p in of_daemon(d.process.pid)[0])
+
+
 def test_an_instances_processes_end_with_it(own_daemon):
     """A handler leaves processes behind, in sessions of their own, deaf to signals."""
     d = own_daemon
@@ -82,13 +85,13 @@ def test_an_instances_processes_end_with_it(own_daemon):
             "                except OSError: pass\n            if os.fork() == 0:\n                time.sleep(600)\n"
             "            time.sleep(600)\n    return len([p for p in os.listdir('/proc') if p.isdigit()])\n")
     d.deployed("leaves", {"handler.py": code, "pipsqueak.toml": "reuse = false\n"})
-    before = {p.key for p in of_daemon(d.process.pid)[0]}
     assert d.call("leaves").json >= 6
-    keys = {p.key for p in of_daemon(d.process.pid)[0] if b"bootstrap" in p.words} - before
     d.becomes(lambda: d.get("/status").json["instances"] == 0)
-    nodes = d.get("/status").json["nodes"]
-    d.becomes(lambda: sum(b"bootstrap" in p.words for p in of_daemon(d.process.pid)[0]) <= nodes + 1)
-    assert keys is not None
+
+    def only_what_sleeps():
+        status = d.get("/status").json
+        return interpreters(d) <= status["nodes"] + status["spares"] + 1
+    d.becomes(only_what_sleeps)
 
 
 def test_temporary_files_go(own_daemon, index):

@@ -119,3 +119,11 @@ def test_a_stop_right_after_a_call():
         d.stop()
         d.check_log()
         shutil.rmtree(d.base)
+
+
+def test_a_stop_at_any_moment_of_the_start(own_daemon):
+    """Also while it asks the interpreter what it is, and while it makes the root."""
+    for n in range(30):
+        own_daemon.stop()
+        own_daemon.start()
+        time.sleep(0.002 * n)

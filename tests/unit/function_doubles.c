@@ -484,7 +484,8 @@ int jail_job_start(struct jail *jail, const struct jail_job_spec *spec, jail_job
 	struct job *j = mem_new(struct job);
 	const char *text = spec->nmounts ? doubles.job_output : info;
 
-	must(write(spec->fds[1], text, strlen(text)) == (ssize_t)strlen(text));
+	if (spec->nfds)
+		must(write(spec->fds[1], text, strlen(text)) == (ssize_t)strlen(text));
 	*j = (struct job){ done, arg };
 	later(on_job, j);
 	return 0;

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,8 @@ static int set_up(void **state)
 
 static void close_functions(struct fixture *x)
 {
+	functions_drain(x->f, 1000, NULL, NULL);
+	turn(x, NULL, 0);
 	zygotes_close(x->zygotes);
 	functions_close(x->f);
 	x->f = NULL;
@@ -176,6 +179,21 @@ static struct answer call(struct fixture *x, const char *name, const char *event
 	return a;
 }
 
+/* Instances that were forked ahead of their calls. */
+static int spares(struct fixture *x)
+{
+	auto_buf struct buf text = { 0 };
+	struct err err;
+
+	turn(x, NULL, 0);
+	assert_int_equal(functions_status(x->f, &text, &err), 0);
+	json_t *root = json_loads(text.data, 0, NULL);
+	int n = (int)json_integer_value(json_object_get(root, "spares"));
+
+	json_decref(root);
+	return n;
+}
+
 static const char *const plain[] = { "main.py", "def handler(e): return e", NULL };
 static const char *const with_numpy[] = { "main.py", "def handler(e): return e", "requirements.txt",
 					  "numpy", NULL };
@@ -230,12 +248,12 @@ static void test_failing_handlers(void **state)
 	assert_non_null(strstr(a.text, "out of memory"));
 	a = call(x, "echo", "\"start\"");
 	assert_int_equal(a.kind, ERR_START);
-	turn(x, NULL, 0);
-	assert_int_equal(doubles.alive, 0); /* an instance without a handler is not kept */
+	assert_int_equal(spares(x), doubles.alive); /* an instance without a handler is not kept */
+	deploy(x, "other", plain);
 	doubles.fail_forks = 2;
-	assert_int_equal(call(x, "echo", "1").kind, ERR_START);
+	assert_int_equal(call(x, "other", "1").kind, ERR_START);
 	doubles.fail_forks = 0;
-	assert_int_equal(call(x, "echo", "1").kind, ERR_NONE);
+	assert_int_equal(call(x, "other", "1").kind, ERR_NONE);
 }
 
 static void test_timeout(void **state)
@@ -286,11 +304,41 @@ static void test_fresh_instance_each_time(void **state)
 
 	doubles.job_output = "{\"reuse\": false}";
 	deploy(x, "fresh", members);
-	for (int i = 0; i < 3; i++)
-		assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
-	turn(x, NULL, 0);
-	assert_int_equal(doubles.forks, 3);
+	for (int i = 0; i < 3; i++) {
+		struct answer a = call(x, "fresh", "1");
+
+		assert_int_equal(a.kind, ERR_NONE);
+		assert_string_equal(a.start, i ? "spare" : "cold");
+		assert_int_equal(spares(x), 1); /* for the next call */
+		assert_int_equal(doubles.alive, 1);
+	}
+	assert_int_equal(doubles.forks,
+			 5); /* one spare was of the root, before there was the node */
+}
+
+static void test_spares_keep_out_of_the_way(void **state)
+{
+	struct fixture *x = *state;
+	static const char *const members[] = { "main.py", "x", "pipsqueak.toml", "", NULL };
+	struct answer all[8] = { 0 };
+
+	doubles.job_output = "{\"reuse\": false}";
+	deploy(x, "fresh", members);
+	for (int round = 0; round < 3; round++) { /* bursts: more are wanted, up to a limit */
+		for (int i = 0; i < 8; i++)
+			functions_call(x->f, "fresh", "1", 1, on_reply, &all[i]);
+		for (int i = 0; i < 8; i++)
+			turn(x, &all[i].times, round + 1);
+	}
+	assert_int_equal(spares(x), LIMIT_SPARES);
+	deploy(x, "fresh", members); /* of the old version none stays */
+	assert_int_equal(spares(x), 0);
 	assert_int_equal(doubles.alive, 0);
+	doubles.fail_forks = 100; /* a spare that cannot be made is no one's error */
+	assert_int_equal(call(x, "fresh", "1").kind, ERR_START);
+	doubles.fail_forks = 0;
+	assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	assert_int_equal(spares(x), 1);
 }
 
 static void test_bad_deploys(void **state)
@@ -368,8 +416,8 @@ static void test_a_node_grows_and_serves(void **state)
 	assert_int_equal(doubles.grown, 1); /* the same profile again makes no other node */
 	/* A node whose forks fail: the root serves. */
 	doubles.fail_node_forks = 1;
-	call(x, "num", "\"die\"");
-	a = call(x, "num", "1");
+	deploy(x, "other", with_numpy);
+	a = call(x, "other", "1");
 	assert_int_equal(a.kind, ERR_NONE);
 	assert_string_equal(a.start, "cold");
 }
@@ -584,6 +632,7 @@ int main(void)
 		TEST(test_timeout),
 		TEST(test_queue),
 		TEST(test_fresh_instance_each_time),
+		TEST(test_spares_keep_out_of_the_way),
 		TEST(test_bad_deploys),
 		TEST(test_redeploy),
 		TEST(test_a_node_grows_and_serves),
