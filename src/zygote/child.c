@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -125,10 +126,15 @@ static void finish(struct zygote_child *c)
 	c->cell = NULL;
 	c->slot = -1;
 	stop_stream(c);
-	if (slot >= 0)
+	/* Was it the kernel, for lack of memory, that killed it? Else nobody waits for the counters,
+	 * nor for the killing of what it left behind. */
+	if (slot >= 0 && WIFSIGNALED(c->status) && WTERMSIG(c->status) == SIGKILL) {
 		jail_slot_give(c->z->jail, slot, on_usage, e);
-	else
-		tell_end(e);
+		return;
+	}
+	if (slot >= 0)
+		jail_slot_give(c->z->jail, slot, NULL, NULL);
+	tell_end(e);
 }
 
 static void give_slot(struct zygote_child *c)
