@@ -573,7 +573,7 @@ static void put_limits(struct zygote_child *c, struct wire_msg *m)
 {
 	const struct zygote_limits *l = &c->spec.limits;
 
-	/* Without cgroups, rlimits: of address space and of processes per id. */
+	/* Without a cgroup, rlimits: of address space and of processes per id. */
 	if (c->slot < 0 && !c->is_node) { /* a node's children would inherit them */
 		wire_put_u64(m, WIRE_T_MEMORY, l->memory_bytes ? l->memory_bytes + 4 * GIB : 0);
 		wire_put_u64(m, WIRE_T_PIDS, l->pids);
@@ -593,7 +593,9 @@ void child_start(struct zygote_child *c)
 
 	wire_init(&m, WIRE_FORK, c->id);
 	c->step = CHILD_FORKING;
-	if (!c->is_node || limits.memory_bytes)
+	/* The kernel counts RLIMIT_NPROC within the cell's own user namespace: when processes are
+	 * all that is limited (`run`), it does, and nobody waits for a cgroup (DESIGN 3.1). */
+	if (limits.memory_bytes || limits.cpu_milli)
 		c->slot = jail_slot_take(c->z->jail, &limits);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
 		err_sys(&err, errno, "socketpair");
