@@ -11,12 +11,15 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "fork.h"
+#include "pages.h"
 #include "preload.h"
 #include "wire/messages.h"
 #include "wire/wire.h"
@@ -292,6 +295,68 @@ static PyObject *py_atfork_cycle(PyObject *self, PyObject *args)
 	return PyLong_FromSize_t(p ? p->lost : 0);
 }
 
+static int add_variable(PyObject *inside, const char *pair, Py_ssize_t len)
+{
+	const char *equals = memchr(pair, '=', (size_t)len);
+	PyObject *name, *value;
+	int rc = -1;
+
+	if (!equals || equals == pair)
+		return 0;
+	putenv(mem_strndup(pair, (size_t)len)); /* it is the environment's from now on */
+	name = PyBytes_FromStringAndSize(pair, equals - pair);
+	value = PyBytes_FromStringAndSize(equals + 1, pair + len - equals - 1);
+	if (name && value)
+		rc = PyDict_SetItem(inside, name, value);
+	Py_XDECREF(name);
+	Py_XDECREF(value);
+	return rc;
+}
+
+static PyObject *py_set_environment(PyObject *self, PyObject *args)
+{
+	PyObject *inside;
+	const char *text, *end;
+	Py_ssize_t len;
+
+	if (!PyArg_ParseTuple(args, "O!y#", &PyDict_Type, &inside, &text, &len))
+		return NULL;
+	clearenv();
+	PyDict_Clear(inside);
+	for (; len > 0 && (end = memchr(text, '\0', (size_t)len)); text = end + 1) {
+		if (add_variable(inside, text, end - text) < 0)
+			return NULL;
+		len -= end + 1 - text;
+	}
+	Py_RETURN_NONE;
+}
+
+static PyObject *py_collapse(PyObject *self, PyObject *args)
+{
+	pages_collapse();
+	Py_RETURN_NONE;
+}
+
+/* The interpreter's lock is held from the first close to the end: no thread of the script's runs
+ * between. What reads its pipes sees their end now, not when the memory is freed. */
+static PyObject *py_done(PyObject *self, PyObject *args)
+{
+	auto_msg struct wire_msg m;
+	struct err err;
+	unsigned int status, fd;
+
+	if (!PyArg_ParseTuple(args, "II", &fd, &status))
+		return NULL;
+	if (fd)
+		syscall(SYS_close_range, 0, fd - 1, 0);
+	syscall(SYS_close_range, fd + 1, ~0U, 0);
+	wire_init(&m, WIRE_DONE, 0);
+	wire_put_u64(&m, WIRE_T_STATUS, status);
+	if (wire_frame_send((int)fd, &m, &err) < 0)
+		_exit(125);
+	Py_RETURN_NONE;
+}
+
 static PyObject *py_exit(PyObject *self, PyObject *args)
 {
 	int code;
@@ -338,6 +403,11 @@ static PyMethodDef methods[] = {
 	  "run libraries' prepare and parent handlers once; how many handlers were lost" },
 	{ "exit", py_exit, METH_VARARGS, "exit(code): end at once" },
 	{ "signal_exit", py_signal_exit, METH_VARARGS, "signal_exit(signo): die by this signal" },
+	{ "set_environment", py_set_environment, METH_VARARGS,
+	  "set_environment(os.environ._data, text): both environments, whole; NUL ends each" },
+	{ "collapse", py_collapse, METH_NOARGS, "the heap into huge pages, where that can be" },
+	{ "done", py_done, METH_VARARGS,
+	  "done(stream, status): close all else and say that the script ended so" },
 	{ "clock_us", py_clock_us, METH_NOARGS, "monotonic microseconds" },
 	{ "opened_names", py_opened_names, METH_NOARGS, "files opened by C code: not recorded" },
 	{ NULL, NULL, 0, NULL },

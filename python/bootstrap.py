@@ -46,6 +46,8 @@ class State:
         # The environment is mounted beside our own files: JAIL_ENV beside JAIL_LIB.
         self.env = os.path.join(os.path.dirname(LIB), "env")
         self.site = "%s/lib/python%d.%d/site-packages" % ((self.env,) + sys.version_info[:2])
+        self.fixed = os.fsencode("PATH=%s/bin:/usr/local/bin:/usr/bin:/bin\0HOME=/home/user\0"
+                                 "LANG=C.UTF-8\0" % self.env)  # of a function
         self.codes = load_parts()
         self.loaded = {}
         # Run once here and not in each child; what they import of the standard library is theirs
@@ -58,7 +60,7 @@ class State:
         self.known = {}  # module -> self time in us
         self.order = {}  # modules in the order in which their imports began
         self.pth = ()  # .pth files run so far
-        self.seeds = []  # generators made before the fork
+        self.tables, self.seeds = [], []  # what to seed anew in a child
         self.asked = {"absent": {}, "env": {}, "reads": {}}  # by all nodes above, and this one
 
     def part(self, name):
@@ -115,13 +117,11 @@ def use_environment(state):
     state.pth += tuple(n for n in names if n not in state.pth)
 
 
-def clean_environment(pairs):
-    """os.environ and the C one: only what the child is to see, nothing of the zygote's."""
-    os.environ.clear()
-    for pair in pairs:
-        name, _, value = pair.partition("=")
-        if name:
-            os.environ[name] = value
+def clean_environment(state, text):
+    """os.environ and the C one: only what the child is to see, nothing of the zygote's; text has a
+    NUL behind each NAME=VALUE. Both are filled by C code: here, as everywhere in what runs before
+    the user's code, each Python object that is looked at is a page to be copied."""
+    state.c.set_environment(os.environ._data, text)
 
 
 def words(fields, tag):
@@ -197,6 +197,7 @@ def main():
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable]
     fresh_main()
+    state.part("reseed")["remember"](state)
     # Objects made from here on are few; the collector must not walk, and so copy, the rest.
     gc.collect()
     gc.disable()

@@ -12,8 +12,13 @@ import _json  # noqa: E402
 
 if not _had_json:
     del sys.modules["_json"]
+import _frozen_importlib as _bootstrap  # noqa: E402
+import _frozen_importlib_external as _external  # noqa: E402
+import _imp  # noqa: E402
+import _io  # noqa: E402
+import marshal as _marshal  # noqa: E402
 
-REHEARSAL = "colorsys"  # any small module of the standard library
+_FINDERS = list(sys.meta_path)
 
 
 class _Decoder:
@@ -129,8 +134,48 @@ def number(fields, tag):
     return int.from_bytes(fields.get(tag, b""), "little")
 
 
-def load(module, attr):
-    __import__(module)
+def code_beside(app, module):
+    """The code of app/MODULE.py as it was compiled at deploy: (path, path of the code, code), or
+    None: then the import system finds it."""
+    if ("." in module or module in sys.modules or sys.meta_path != _FINDERS
+            or module in sys.builtin_module_names or _imp.is_frozen(module)):
+        return None
+    path = "%s/%s.py" % (app, module)
+    cached = _external.cache_from_source(path)
+    try:
+        with _io.FileIO(cached) as f:
+            data = f.readall()
+    except OSError:
+        return None
+    if data[:4] != _external.MAGIC_NUMBER or data[4:8] != b"\x01\0\0\0":  # unchecked-hash
+        return None
+    return path, cached, _marshal.loads(memoryview(data)[16:])
+
+
+def import_own(app, module):
+    """import MODULE, which is the function's own: the import system, asked for it, would touch a
+    hundred pages that are still shared with the zygote, and each costs a copy."""
+    found = code_beside(app, module)
+    if found is None:
+        __import__(module)
+        return
+    path, cached, code = found
+    spec = _bootstrap.ModuleSpec(module, _external.SourceFileLoader(module, path), origin=path)
+    spec._set_fileattr = True
+    spec.cached = cached
+    made = sys.modules[module] = _bootstrap.module_from_spec(spec)
+    spec._initializing = True
+    try:
+        exec(code, made.__dict__)
+    except BaseException:
+        sys.modules.pop(module, None)
+        raise
+    finally:
+        spec._initializing = False
+
+
+def load(app, module, attr):
+    import_own(app, module)
     handler = getattr(sys.modules[module], attr, None)
     if not callable(handler):
         raise LookupError("%s has no function called %s" % (module, attr))
@@ -145,6 +190,7 @@ class Instance:
         self.import_us = 0
 
     def find(self, app, candidates):
+        self.app = app
         try:
             self.entry = find_entry(app, candidates)
         except LookupError as e:
@@ -155,7 +201,7 @@ class Instance:
         began = clock()
         try:
             if self.load_error is None:
-                self.handler = load(*self.entry)
+                self.handler = load(self.app, *self.entry)
             self.with_context = takes_context(self.handler)
         except BaseException as e:
             self.load_error = ("start", e)
@@ -202,22 +248,6 @@ class Instance:
         self.import_us = 0
 
 
-def rehearse(app):
-    """What the first call does for the first time, without code of the function: pages that are
-    shared with the zygote are copied now, while nobody waits. What it leaves is what the import
-    system remembers of directories."""
-    import _frozen_importlib
-    import _frozen_importlib_external as external
-
-    spec = external.PathFinder.find_spec(REHEARSAL, [os.path.dirname(os.__file__)])
-    if spec is not None and REHEARSAL not in sys.modules:
-        _frozen_importlib._load(spec)
-        del sys.modules[REHEARSAL]
-    external.PathFinder.find_spec("pipsqueak.none", [app])  # lists the directory
-    json_dumps(json_loads('{"a": [1, 2.5, null, "b"]}')).encode()
-    flush()
-
-
 async def _await(result):
     return await result
 
@@ -236,9 +266,9 @@ def set_up(state, fields, use_environment):
 
     c = state.c
     app = fields.get(c.T_CWD, b"/app").decode("utf-8", "surrogateescape")
-    state.clean_environment(["PATH=%s/bin:/usr/local/bin:/usr/bin:/bin" % state.env,
-                             "HOME=/home/user", "LANG=C.UTF-8"] + state.words(fields, c.T_ENV))
-    time.tzset()
+    state.clean_environment(state, state.fixed + fields.get(c.T_ENV, b""))
+    if b"TZ" in os.environ._data:
+        time.tzset()
     use_environment()
     sys.path.insert(0, app)
     sys.argv = [""]
@@ -262,8 +292,6 @@ def start(state, stream, fields, use_environment):
     instance = Instance(state, stream, fields.get(c.T_NAME, b"").decode())
     instance.find(app, candidates)
     flags = state.words(fields, c.T_FLAGS)
-    if "spare" in flags:
-        rehearse(app)
     recorder = state.part("record")["Recorder"](state) if "record" in flags else None
     if recorder:
         recorder.start()
@@ -277,7 +305,7 @@ def start(state, stream, fields, use_environment):
         if kind != c.CALL:
             c.exit(125)
         if not loaded:
-            instance.load()  # not before: a spare runs no code of the function
+            instance.load()  # not before: an instance forked ahead runs no code of the function
             loaded = True
         instance.answer(ident, call)
         if recorder:

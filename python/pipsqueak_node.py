@@ -221,5 +221,6 @@ def become_node(state, stream, names):
     reseeding["remember"](state)
     # Never collect between import and freeze: a collection writes to every object it visits.
     gc.freeze()
+    c.collapse()
     c.send(stream, c.PROFILE, 0, fields)
     c.send(stream, c.ASLEEP, 0, {})

@@ -67,7 +67,13 @@ class Recorder:
         self.original = None
         self.listener, self.missing = Listener(self), Missing(self)
 
+    def new_us(self):
+        """Self time of what was imported since start()."""
+        times = list(self.state.known.values())
+        return sum(times[self.known_before:])
+
     def start(self):
+        self.known_before = len(self.state.known)
         original = self.original = _frozen_importlib._find_and_load
         known, order = self.state.known, self.state.order
         clock, ident = self.state.c.clock_us, _thread.get_ident

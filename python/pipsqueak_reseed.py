@@ -125,9 +125,8 @@ def attempt(what, seed, thing):
 
 def reseed(state):
     """In a child, before anything else."""
-    for needs, name, seed in TABLE:
-        if needs in sys.modules and name in sys.modules:
-            attempt(name, seed, sys.modules[name])
+    for name, seed, module in state.tables:
+        attempt(name, seed, module)
     for ref in state.seeds:
         thing = ref()
         if thing is not None:
@@ -157,7 +156,10 @@ def kinds():
 
 
 def remember(state):
-    """References, weak where they can be, to every generator that exists before the fork."""
+    """What of the table is loaded (a child that looks for itself pays a copied page for each row);
+    and references, weak where they can be, to every generator that exists before the fork."""
+    state.tables = [(name, seed, sys.modules[name]) for needs, name, seed in TABLE
+                    if needs in sys.modules and name in sys.modules]
     wanted = kinds()
     if not wanted:
         return

@@ -10,12 +10,16 @@ import _io
 
 gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
 
+NEWS_US = 2000  # imports of less get no node
 # What PEP 538 coerces to, and "C" and "POSIX": there bytes that are not UTF-8 pass through stdio.
 LENIENT = ("C", "POSIX", "C.UTF-8", "C.utf8", "UTF-8")
 
 
 def set_locale():
     """As Python's start-up does: the user's locale, and C becomes C.UTF-8 (PEP 538)."""
+    get = os.environ.get
+    if (get("LC_ALL") or get("LC_CTYPE") or get("LANG")) == "C.UTF-8":
+        return "utf-8", "surrogateescape"  # the zygote's own
     known = "_locale" in sys.modules
     import _locale
 
@@ -232,8 +236,10 @@ def set_up(state, fields, use_environment):
     path = "/usr/local/bin:/usr/bin:/bin"
     if sys.prefix == state.env:
         path = state.env + "/bin:" + path
-    state.clean_environment(["PATH=" + path, "HOME=/home/user"] + state.words(fields, c.T_ENV))
-    time.tzset()
+    fixed = os.fsencode("PATH=%s\0HOME=/home/user\0" % path)
+    state.clean_environment(state, fixed + fields.get(c.T_ENV, b""))
+    if b"TZ" in os.environ._data:
+        time.tzset()
     rebuild_stdio(*set_locale())
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     cwd = fields.get(c.T_CWD, b"/").decode("utf-8", "surrogateescape")
@@ -250,6 +256,18 @@ def set_up(state, fields, use_environment):
         sys.orig_argv = [sys.executable] + (state.words(fields, c.T_TEXT) or sys.argv)
 
 
+def tell(state, stream, recorder, asked, status):
+    """The profile, when it is asked for or something new was imported that a node might hold; and
+    that it is over: the caller need not wait until a large heap is freed."""
+    c = state.c
+    try:
+        if asked or recorder.new_us() >= NEWS_US:
+            c.send(stream, c.PROFILE, 0, recorder.fields())
+        c.done(stream, status)
+    except OSError:
+        pass  # the daemon is gone
+
+
 def start(state, stream, fields, use_environment):
     """Never returns: what ends a script also ends this process."""
     c = state.c
@@ -264,12 +282,9 @@ def start(state, stream, fields, use_environment):
     code, signo = end["attempt"](state, run_what, kind, what, flags)
     code = end["finish"](code)
     recorder.stop()
-    if os.getpid() == me:  # a child that the script forked ends here, too
-        try:
-            c.send(stream, c.PROFILE, 0, recorder.fields())
-        except OSError:
-            pass
     gc.disable()
+    if os.getpid() == me:  # a child that the script forked ends here, too
+        tell(state, stream, recorder, "record" in flags, signo or code << 8)
     if signo:
         c.signal_exit(signo)
     c.exit(code)

@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "function/priv.h"
 
-#define PROFILES_ENOUGH 4 /* of one version: later first calls teach nothing new */
 #define PROFILE_PATIENCE_MS 5000
 #define NODE_FAILURES 2 /* forks that failed in a row: the node is dropped */
 
@@ -145,8 +144,6 @@ static int send_go(struct instance *inst, struct err *err)
 	wire_put(&m, WIRE_T_ENV, env.data, env.len);
 	wire_put_str(&m, WIRE_T_NAME, inst->v->fn->name);
 	inst->recorded = inst->v->subject->profiles < PROFILES_ENOUGH;
-	if (inst->is_spare)
-		wire_list_add(&flags, "spare");
 	if (inst->recorded)
 		wire_list_add(&flags, "record");
 	wire_put(&m, WIRE_T_FLAGS, flags.data, flags.len);

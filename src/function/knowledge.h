@@ -73,6 +73,7 @@ void subject_unref(struct subject *s);
 void subject_load(struct subject *s);
 /* Learn from a PROFILE message (untrusted) and keep it; then maybe make a node. */
 void subject_learn(struct subject *s, const struct zygote_profile *p);
+#define PROFILES_ENOUGH 4 /* of one version: later first calls teach nothing new */
 
 /* The best node to fork this subject from; its interpreter's root when nothing is known. NULL:
  * the root is gone. */

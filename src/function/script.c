@@ -87,6 +87,12 @@ static void on_message(void *ctx, struct zygote_child *child, struct wire_msg *m
 		wire_init(&run->profile, m->type, m->id);
 		must(buf_put(&run->profile.body, m->body.data, m->body.len, &err) == 0);
 		run->has_profile = true;
+	} else if (m->type == WIRE_DONE) {
+		/* It has let go of all it held; nobody waits until its memory is freed. Whatever it
+		 * is, it does not outlive this. */
+		run->result.status = (int)wire_get_u64(m, WIRE_T_STATUS, 0) & 0xffff;
+		run_end(run, NULL);
+		zygote_child_kill(child);
 	} else if (m->type == WIRE_FAILED) {
 		if (wire_get_err(m, &err) == 0)
 			err_set(&err, ERR_START, "the script could not be started");
@@ -118,6 +124,17 @@ static void put_list(struct wire_msg *m, uint8_t tag, const char *const *list)
 	wire_put(m, tag, text.data, text.len);
 }
 
+static void put_flags(struct run *run, struct wire_msg *m)
+{
+	auto_buf struct buf flags = { 0 };
+
+	for (const char *const *f = run->script.r.flags; f && *f; f++)
+		wire_list_add(&flags, *f);
+	if (run->subject->profiles < PROFILES_ENOUGH)
+		wire_list_add(&flags, "record");
+	wire_put(m, WIRE_T_FLAGS, flags.data, flags.len);
+}
+
 static int send_go(struct run *run, struct err *err)
 {
 	const struct run_request *r = &run->script.r;
@@ -130,7 +147,7 @@ static int send_go(struct run *run, struct err *err)
 	put_list(&m, WIRE_T_ARGV, r->argv);
 	put_list(&m, WIRE_T_TEXT, r->orig_argv);
 	put_list(&m, WIRE_T_ENV, r->env);
-	put_list(&m, WIRE_T_FLAGS, r->flags);
+	put_flags(run, &m);
 	if (zygote_child_send(run->child, &m, err) < 0)
 		return -1;
 	zygote_child_phase(run->child, WIRE_FROM_RUN_CHILD);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Spares (DESIGN 3.1): instances forked ahead of their calls. Each was born into its own cell,
- * checked, and its limits hold; it has been told its function's environment and waits. It has run no
- * code of the function yet, serves one function only, and a call that takes it costs a message.
+ * checked, and its limits hold; it has been told its function's environment and waits. It has run
+ * no code of the function yet, serves one function only, and a call that takes it costs a message.
  */
 #include "base/clock.h"
 #include "function/priv.h"

@@ -147,7 +147,8 @@ static int build_etc(struct err *err)
 	};
 	char from[128], to[128];
 
-	if (make_dir(BUILD TEMPLATE "/etc", err) < 0)
+	if (make_dir(BUILD TEMPLATE "/etc", err) < 0 ||
+	    bind(BUILD TEMPLATE "/etc", BUILD TEMPLATE "/etc", err) < 0)
 		return -1;
 	for (size_t i = 0; i < array_len(files); i++) {
 		snprintf(from, sizeof(from), "/etc/%s", files[i]);
@@ -166,7 +167,7 @@ static int build_etc(struct err *err)
 		if (access(from, X_OK) == 0 && (make_dir(to, err) < 0 || bind(from, to, err) < 0))
 			return -1;
 	}
-	return 0;
+	return read_only(BUILD TEMPLATE "/etc", err);
 }
 
 static int build_dev(struct err *err)
@@ -295,22 +296,23 @@ static int cell_links(struct err *err)
 	return 0;
 }
 
-static int cell_private(const struct rootfs_cell *cell, struct err *err)
+/* Writable directories are places of the root's own file system, which is mounted read-only
+ * itself: one tmpfs costs a third of three, and "size" bounds all of them together. */
+static int cell_private(struct err *err)
 {
-	const unsigned long flags = MS_NOSUID | MS_NODEV;
-	char options[96];
+	static const struct {
+		const char *from, *to;
+		mode_t mode;
+	} dirs[] = { { CELL "/tmp", CELL "/tmp", 01777 },
+		     { CELL "/run/shm", CELL "/dev/shm", 01777 },
+		     { CELL JAIL_HOME, CELL JAIL_HOME, 0700 } };
 
-	snprintf(options, sizeof(options), "size=%llu,nr_inodes=%d,mode=1777",
-		 (unsigned long long)(cell->tmp_bytes ? cell->tmp_bytes : LIMIT_TMP_BYTES),
-		 LIMIT_TMP_INODES);
-	if (tmpfs(CELL "/tmp", options, flags, err) < 0 ||
-	    tmpfs(CELL "/dev/shm", options, flags, err) < 0)
-		return -1;
-	snprintf(options, sizeof(options), "size=%llu,nr_inodes=%d,mode=700",
-		 (unsigned long long)(cell->tmp_bytes ? cell->tmp_bytes : LIMIT_TMP_BYTES),
-		 LIMIT_TMP_INODES);
-	if (tmpfs(CELL JAIL_HOME, options, flags, err) < 0)
-		return -1;
+	for (size_t i = 0; i < array_len(dirs); i++) {
+		if (chmod(dirs[i].from, dirs[i].mode) < 0)
+			return err_sys(err, errno, "chmod '%s'", dirs[i].from);
+		if (bind(dirs[i].from, dirs[i].to, err) < 0)
+			return -1;
+	}
 	/* Not every kernel or host lets a user namespace have pseudo terminals: then there are
 	 * none. */
 	if (mount("devpts", CELL "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
@@ -359,16 +361,21 @@ int rootfs_enter_cell(const struct rootfs_cell *cell, struct err *err)
 	static const char *const dirs[] = { CELL "/tmp",   CELL "/proc",   CELL "/sys",
 					    CELL "/home",  CELL JAIL_HOME, CELL "/pipsqueak",
 					    CELL JAIL_ENV, CELL JAIL_LIB,  CELL JAIL_APP,
-					    CELL "/var",   CELL "/run",	   CELL "/.old" };
+					    CELL "/var",   CELL "/run",	   CELL "/run/shm",
+					    CELL "/.old" };
+	char options[96];
 
-	if (tmpfs(CELL, "size=1m,nr_inodes=4096,mode=755", MS_NOSUID | MS_NODEV, err) < 0)
+	snprintf(options, sizeof(options), "size=%llu,nr_inodes=%d,mode=755",
+		 (unsigned long long)(cell->tmp_bytes ? cell->tmp_bytes : LIMIT_TMP_BYTES),
+		 LIMIT_TMP_INODES);
+	if (tmpfs(CELL, options, MS_NOSUID | MS_NODEV, err) < 0)
 		return -1;
 	for (size_t i = 0; i < array_len(dirs); i++)
 		if (make_dir(dirs[i], err) < 0)
 			return -1;
 	if (symlink("/tmp", CELL "/var/tmp") < 0)
 		return err_sys(err, errno, "symlink /var/tmp");
-	if (cell_shared(cell, err) < 0 || cell_private(cell, err) < 0 || cell_proc(cell, err) < 0)
+	if (cell_shared(cell, err) < 0 || cell_private(err) < 0 || cell_proc(cell, err) < 0)
 		return -1;
 	return cell_pivot(err);
 }

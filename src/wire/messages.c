@@ -20,7 +20,7 @@ static const struct {
 	[WIRE_FROM_INSTANCE_IDLE] = { "idle instance", { WIRE_PROFILE } },
 	[WIRE_FROM_INSTANCE_BUSY] = { "busy instance", { WIRE_REPLY, WIRE_PROFILE, WIRE_FAILED } },
 	[WIRE_FROM_RESOLVER] = { "resolver", { WIRE_NEED, WIRE_RESULT, WIRE_FAILED } },
-	[WIRE_FROM_RUN_CHILD] = { "run child", { WIRE_PROFILE, WIRE_FAILED } },
+	[WIRE_FROM_RUN_CHILD] = { "run child", { WIRE_PROFILE, WIRE_DONE, WIRE_FAILED } },
 	[WIRE_FROM_CLIENT_NEW] = { "new client", { WIRE_RUN } },
 	[WIRE_FROM_CLIENT_RUNNING] = { "running client", { WIRE_SIGNAL } },
 };

@@ -48,6 +48,7 @@
 	X(NEED, 54)    /* resolver: wants a page or metadata */                           \
 	X(GIVE, 55)    /* daemon's answer to NEED */                                      \
 	X(RESULT, 56)  /* resolver: the lock, or ERR_* */                                 \
+	X(DONE, 57)    /* run: the script is over; its process has let go of its files */ \
 	/* client <-> daemon on the run socket */                                         \
 	X(HELLO, 64)	/* daemon: who I am, host id for mounts */                        \
 	X(RUN, 65)	/* client: run this */                                            \

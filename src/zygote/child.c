@@ -126,8 +126,8 @@ static void finish(struct zygote_child *c)
 	c->cell = NULL;
 	c->slot = -1;
 	stop_stream(c);
-	/* Was it the kernel, for lack of memory, that killed it? Else nobody waits for the counters,
-	 * nor for the killing of what it left behind. */
+	/* Was it the kernel, for lack of memory, that killed it? Else nobody waits for the
+	 * counters, nor for the killing of what it left behind. */
 	if (slot >= 0 && WIFSIGNALED(c->status) && WTERMSIG(c->status) == SIGKILL) {
 		jail_slot_give(c->z->jail, slot, on_usage, e);
 		return;

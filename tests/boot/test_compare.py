@@ -453,6 +453,7 @@ def ready(zygote):
     zygote.add_package("envpkg/tool.py", "import sys\nprint(__name__, __package__, sys.argv)\n1 / 0\n")
     zygote.add_package("envpkg-1.5.dist-info/METADATA", "Name: envpkg\nVersion: 1.5\n")
     zygote.add_package("extra_dir/inside.py", "")
+    zygote.add_package("slow.py", "import time\ntime.sleep(0.01)\n")
     zygote.add_package("a.pth", "extra_dir\nimport sys; sys.pth_ran = getattr(sys, 'pth_ran', 0) + 1\n")
     return zygote
 
@@ -469,7 +470,8 @@ def same(forked, plain):
     assert steady(forked.err) == steady(plain.err)
     assert steady(forked.out) == steady(plain.out)
     assert forked.code == plain.code
-    assert not forked.messages or forked.messages[-1][0] == WIRE.PROFILE
+    for kind, _, fields in forked.messages[-1:]:  # none when it died of a signal
+        assert kind == WIRE.DONE and int.from_bytes(fields[WIRE.T_STATUS], "little") == forked.status
 
 
 STDIN = b"first\nsecond \xff\nthird"
@@ -789,9 +791,11 @@ def test_orig_argv(ready):
 
 def test_profile_is_sent_however_a_script_ends(ready):
     for name in ("hello", "traceback", "exit_three", "keyboard_interrupt", "atexit_raises"):
-        run = ready.run("file", "t_" + name + ".py", ["t_" + name + ".py"])
-        assert [m[0] for m in run.messages] == [WIRE.PROFILE]
-    run = ready.run("code", "import json, wsgiref.util", ["-c"])
+        run = ready.run("file", "t_" + name + ".py", ["t_" + name + ".py"], flags=["record"])
+        assert [m[0] for m in run.messages] == [WIRE.PROFILE, WIRE.DONE]
+    quiet = ready.run("code", "pass", ["-c"])
+    assert [m[0] for m in quiet.messages] == [WIRE.DONE]  # nothing is new
+    run = ready.run("code", "import json, wsgiref.util, slow", ["-c"])
     names, times, origins = (words(run.messages[0][2], tag)
                              for tag in (WIRE.T_MODULES, WIRE.T_SELF_US, WIRE.T_ORIGIN))
     assert len(names) == len(times) == len(origins)

@@ -2,7 +2,9 @@
 """Nodes, instances, hints and reseeding, over the stand-in of the extension."""
 import json
 import os
+import re
 import shutil
+import subprocess
 import time
 
 import pytest
@@ -20,10 +22,13 @@ def child_of(zygote):
     """instance(code, ...) of a function; killed at the end."""
     made = []
 
-    def make(code, entry=("f.py:f",), **more):
+    def make(code, entry=("f.py:f",), compiled=False, **more):
         # Bytecode is told apart by size and second, which two tests may share.
         shutil.rmtree(zygote.app + "/__pycache__", ignore_errors=True)
         write(zygote.app + "/f.py", code)
+        if compiled:  # as a deploy does
+            subprocess.run([zygote.python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
+                            zygote.app + "/f.py"], check=True)
         child = zygote.instance(entry, **more)
         made.append(child)
         return child
@@ -55,19 +60,31 @@ def test_echo(child_of):
     assert answer(child.call("")) is None
 
 
-def test_a_spare_runs_no_code_of_the_function(child_of, zygote):
-    """And what it rehearses is not to be seen by the function, which finds what it finds in others."""
+def test_an_instance_runs_no_code_of_the_function_before_a_call(child_of, zygote):
     code = ("import os, sys\nopen('ran', 'w').close()\ndef f(event):\n"
             "    return sorted(sys.modules), sys.path, sorted(os.listdir('.'))\n")
     ran = zygote.app + "/ran"
+    child = child_of(code)
+    time.sleep(0.2)
+    assert not os.path.exists(ran)
+    answer(child.call("1"))
+    os.unlink(ran)
+
+
+def test_its_own_module_is_as_the_import_system_makes_it(child_of, zygote):
+    """Compiled at deploy, the handler's file is loaded by a short way."""
+    code = ("import sys\nme = sys.modules[__name__]\nbusy = __spec__._initializing\ndef f(event):\n"
+            "    import importlib.util, inspect\n    spec = importlib.util.find_spec('f')\n"
+            "    return [repr(__spec__), repr(spec), repr(__loader__).split(' at ')[0], __file__, __cached__,\n"
+            "            __package__, __name__, sorted(globals()), busy, __spec__._initializing,\n"
+            "            inspect.getsource(f), repr(me), __spec__.has_location, __spec__.loader is __loader__]\n")
     answers = []
-    for flags in (["spare"], []):
-        child = child_of(code, flags=flags)
-        time.sleep(0.2)
-        assert not os.path.exists(ran)
+    for compiled in (False, True):
+        child = child_of(code, compiled=compiled)
         answers.append(answer(child.call("1")))
-        os.unlink(ran)
-    assert answers[0] == answers[1]
+        found = words(child.expect(WIRE.PROFILE), WIRE.T_MODULES)
+        assert "importlib.util" in found
+    assert re.sub(" at 0x[0-9a-f]+", "", str(answers[0])) == re.sub(" at 0x[0-9a-f]+", "", str(answers[1]))
 
 
 @pytest.mark.parametrize("body", ["{", "[1,]", "1 2", "nul", "\"", "{\"a\" 1}"])
@@ -345,9 +362,9 @@ def test_depth(zygote, node_of):
         over, profile = node_of([name], over=over)
         assert set(names[:n + 1]) <= set(words(profile, WIRE.T_MODULES))
     run = zygote.run("code", "import sys; print('colorsys' in sys.modules, 'json' in sys.modules)",
-                     ["-c"], over=over)
+                     ["-c"], over=over, flags=["record"])
     assert run.out == "True True\n"
-    names_run = words(run.messages[-1][2], WIRE.T_MODULES)
+    names_run = words(run.messages[0][2], WIRE.T_MODULES)
     assert "json" in names_run and "decimal" in names_run
 
 

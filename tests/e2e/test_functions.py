@@ -38,12 +38,14 @@ def test_a_package_cold_and_forked(daemon, dist):
     if dist in ANSWERS:
         assert cold.json == ANSWERS[dist]
     daemon.wait_for_node(dist)
+    imports = []
     for _ in range(3):
         forked = daemon.call(name)
         assert forked.status == 200, forked.body
         assert forked.json == cold.json
         assert forked.start in ("fork", "spare")
-    assert forked.stage("import") < cold.stage("import")
+        imports.append(forked.stage("import"))
+    assert min(imports) < cold.stage("import") / 2  # of three: a busy machine delays one
 
 
 def test_every_stage_is_told(daemon):

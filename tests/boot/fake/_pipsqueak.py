@@ -126,6 +126,25 @@ def atfork_cycle():
     return 0
 
 
+def set_environment(inside, text):
+    for name in inside:
+        os.unsetenv(name)
+    inside.clear()
+    for pair in text.split(b"\0")[:-1]:
+        name, _, value = pair.partition(b"=")
+        if name:
+            os.putenv(name, value)
+            inside[name] = value
+
+
+def collapse():
+    pass
+
+
+def done(stream, status):
+    send(stream, DONE, 0, {T_STATUS: status})
+
+
 def exit(code):
     os._exit(code)
 
