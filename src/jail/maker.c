@@ -34,7 +34,7 @@ struct cell_request {
 	uint32_t uid, gid;
 	char *prefix;
 	uint64_t tmp_bytes;
-	int in_user, in_pid, copy_mnt;
+	int in_user, copy_mnt;
 };
 
 int maker_clone(uint64_t flags, int *pidfd, uint64_t tid)
@@ -76,7 +76,7 @@ static int read_cell_request(struct wire_msg *m, struct cell_request *r, struct 
 	r->tmp_bytes = wire_get_u64(m, WIRE_T_TMP_BYTES, 0);
 	r->prefix = wire_get_str(m, WIRE_T_PATH);
 	r->in_user = r->mode & MAKER_IN_USER ? wire_take_fd(m, next++) : -1;
-	r->in_pid = r->mode & MAKER_IN_PID ? wire_take_fd(m, next++) : -1;
+	next += r->mode & MAKER_IN_PID ? 1 : 0; /* joined already */
 	r->copy_mnt = r->mode & MAKER_COPY_MNT ? wire_take_fd(m, next++) : -1;
 	if (!wire_get(m, WIRE_T_BODY, &f) || f.len % sizeof(struct maker_extent) || !f.len ||
 	    f.len > sizeof(r->extents))
@@ -235,28 +235,10 @@ static void __attribute__((noreturn)) cell_child(const struct newborn *n, struct
 	init_main();
 }
 
-/* A pid namespace can only be made by a process inside the one it is to descend from, and joining
- * one counts for children only: so go on as a child. The daemon reaps the parent. */
-static int descend(int in_pid, struct err *err)
-{
-	int pid;
-
-	if (syscall(SYS_setns, in_pid, CLONE_NEWPID) < 0)
-		return err_sys(err, errno, "joining the root's pid namespace");
-	pid = maker_clone(CLONE_PARENT, NULL, 0);
-	if (pid < 0)
-		return err_sys(err, errno, "cloning into the root's pid namespace");
-	if (pid > 0)
-		_exit(0);
-	return 0;
-}
-
 /* Become the asking node's id in the node's user namespace: what it then makes, the node owns. */
 static int become_node(const struct cell_request *r, struct err *err)
 {
-	/* Pid and mount namespace first: the rights over them come from the daemon's namespace. */
-	if (r->in_pid >= 0 && descend(r->in_pid, err) < 0)
-		return -1;
+	/* First: the rights over it come from the daemon's user namespace. */
 	if (r->copy_mnt >= 0 && syscall(SYS_setns, r->copy_mnt, CLONE_NEWNS) < 0)
 		return err_sys(err, errno, "joining the root's mount namespace");
 	if (r->in_user < 0)
@@ -380,15 +362,93 @@ static void say_ready(int sock)
 		_exit(1);
 }
 
+static void hand_on(int sock, struct wire_msg *m)
+{
+	struct err err;
+	int pid = maker_clone(CLONE_PARENT, NULL, 0);
+
+	if (pid == 0) {
+		serve(sock, m);
+		_exit(0);
+	}
+	if (pid < 0) {
+		err_sys(&err, errno, "cloning a maker");
+		maker_fail(sock, m->id, &err);
+	}
+}
+
+/* A pid namespace can only be made by a process inside the one it is to descend from, and joining
+ * one counts for children only. So the maker joins it and clones; but into the daemon's own there
+ * is no way back, for nobody here has rights over that: what belongs there is passed on to a second
+ * process, which never leaves. */
+static bool join_pids(int sock, const struct wire_msg *m)
+{
+	uint64_t mode = wire_get_u64(m, WIRE_T_MODE, 0);
+	int index = mode & MAKER_IN_USER ? 1 : 0;
+	struct err err;
+
+	if (index < m->nfds && syscall(SYS_setns, m->fds[index], CLONE_NEWPID) == 0)
+		return true;
+	err_sys(&err, errno, "joining the root's pid namespace");
+	maker_fail(sock, m->id, &err);
+	return false;
+}
+
+static void __attribute__((noreturn)) stay(int sock, int front)
+{
+	struct err err;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		auto_msg struct wire_msg m;
+		int rc = wire_recv(front, &m, &err);
+
+		if (rc <= 0)
+			_exit(rc < 0);
+		hand_on(sock, &m);
+	}
+}
+
+static int start_second(int sock, int *out, struct err *err)
+{
+	int pair[2], pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, errno, "socketpair");
+	pid = maker_clone(CLONE_PARENT, NULL, 0);
+	if (pid == 0) {
+		close(pair[0]);
+		stay(sock, pair[1]);
+	}
+	close(pair[1]);
+	*out = pair[0];
+	return pid < 0 ? err_sys(err, errno, "cloning the maker") : 0;
+}
+
+static void dispatch(int sock, int second, struct wire_msg *m)
+{
+	struct err err;
+
+	if (m->type == WIRE_ADD_PREFIX) {
+		add_prefix(sock, m);
+	} else if (m->type == WIRE_MAKE_CELL && wire_get_u64(m, WIRE_T_MODE, 0) & MAKER_IN_PID) {
+		if (join_pids(sock, m))
+			hand_on(sock, m);
+	} else if (wire_send(second, m, &err) < 0) {
+		maker_fail(sock, m->id, &err);
+	}
+}
+
 void maker_main(int sock, const char *lib_dir)
 {
 	struct err err;
+	int second = -1;
 
 	fcntl(sock, F_SETFD, FD_CLOEXEC);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGINT, SIG_IGN); /* the daemon decides when to end */
 	signal(SIGTERM, SIG_IGN);
-	if (set_up(lib_dir, &err) < 0) {
+	if (set_up(lib_dir, &err) < 0 || start_second(sock, &second, &err) < 0) {
 		maker_fail(sock, 0, &err);
 		_exit(1);
 	}
@@ -399,18 +459,6 @@ void maker_main(int sock, const char *lib_dir)
 
 		if (rc <= 0)
 			_exit(rc < 0);
-		if (m.type == WIRE_ADD_PREFIX) {
-			add_prefix(sock, &m);
-			continue;
-		}
-		pid_t pid = maker_clone(CLONE_PARENT, NULL, 0);
-		if (pid == 0) {
-			serve(sock, &m);
-			_exit(0);
-		}
-		if (pid < 0) {
-			err_sys(&err, errno, "cloning a maker");
-			maker_fail(sock, m.id, &err);
-		}
+		dispatch(sock, second, &m);
 	}
 }

@@ -6,6 +6,9 @@
  * it) and is at once ready for the next. That child enters the asking node's user namespace, as the
  * node's id, and makes the cell there: so the node owns the cell (DESIGN 3.1 step 2).
  *
+ * Cells below a root descend from that root's pid namespace, which the maker joins; what belongs to
+ * the daemon's own it passes on to a second process, which never leaves there.
+ *
  * It says MADE (id 0) once it is ready. Requests (packets on one socket, wire/messages.h):
  *   MAKE_CELL   MODE (bits below) BODY (struct maker_extent array) UID GID TMP_BYTES PATH (prefix);
  *               descriptors, each if its bit is set: user namespace to be its parent, pid namespace

@@ -347,12 +347,14 @@ static int cell_shared(const struct rootfs_cell *cell, struct err *err)
 	return show(dir, cell->prefix, err);
 }
 
-static int cell_pivot(struct err *err)
+/* The cell's root is moved over the template's: whoever joins this mount namespace gets the topmost
+ * root (mntns_install() follows mounts down), and without rights over mounts nobody sees what lies
+ * under it. pivot_root would look at every thread of the host (chroot_fs_refs()), for each cell. */
+static int cell_cover(struct err *err)
 {
-	if (syscall(SYS_pivot_root, CELL, CELL "/.old") < 0)
-		return err_sys(err, errno, "pivoting into the cell");
-	if (chdir("/") < 0 || umount2("/.old", MNT_DETACH) < 0 || rmdir("/.old") < 0)
-		return err_sys(err, errno, "leaving the template");
+	if (chdir(CELL) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+	    chdir("/") < 0)
+		return err_sys(err, errno, "moving the cell's root over the template");
 	return 0;
 }
 
@@ -361,8 +363,7 @@ int rootfs_enter_cell(const struct rootfs_cell *cell, struct err *err)
 	static const char *const dirs[] = { CELL "/tmp",   CELL "/proc",   CELL "/sys",
 					    CELL "/home",  CELL JAIL_HOME, CELL "/pipsqueak",
 					    CELL JAIL_ENV, CELL JAIL_LIB,  CELL JAIL_APP,
-					    CELL "/var",   CELL "/run",	   CELL "/run/shm",
-					    CELL "/.old" };
+					    CELL "/var",   CELL "/run",	   CELL "/run/shm" };
 	char options[96];
 
 	snprintf(options, sizeof(options), "size=%llu,nr_inodes=%d,mode=755",
@@ -377,5 +378,5 @@ int rootfs_enter_cell(const struct rootfs_cell *cell, struct err *err)
 		return err_sys(err, errno, "symlink /var/tmp");
 	if (cell_shared(cell, err) < 0 || cell_private(err) < 0 || cell_proc(cell, err) < 0)
 		return -1;
-	return cell_pivot(err);
+	return cell_cover(err);
 }
