@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/priv.h"
@@ -134,7 +135,16 @@ static void on_ended(void *arg, const struct run_result *res)
 	client_close(c); /* what was sent is there to be read */
 }
 
-static const struct run_events client_events = { on_progress, on_started, on_ended };
+static void on_stopped(void *arg)
+{
+	struct client *c = arg;
+	auto_msg struct wire_msg m;
+
+	wire_init(&m, WIRE_STOPPED, 0);
+	client_send(c, &m);
+}
+
+static const struct run_events client_events = { on_progress, on_started, on_stopped, on_ended };
 
 static const char *take_str(struct run_fields *x, const struct wire_msg *m, uint8_t tag)
 {
@@ -192,6 +202,7 @@ static void take_fields(struct run_fields *x, const struct wire_msg *m)
 		.with = take_list(x, m, WIRE_T_WITH),
 		.flags = take_list(x, m, WIRE_T_FLAGS),
 		.stdio = { -1, -1, -1 },
+		.tty = -1,
 	};
 }
 
@@ -203,6 +214,26 @@ static int add_mount(struct run_request *r, int tree, const char *path, bool wri
 			       array_len(r->mounts));
 	r->mounts[r->nmounts++] = (struct run_mount){ tree, path, writable };
 	return 0;
+}
+
+/* A pseudo terminal of the client's: from root the detached mount itself, from a user a descriptor
+ * (O_PATH) to know the terminal by, of which we make the mount. Without one a script still runs. */
+static void take_tty(struct run_request *r, struct wire_msg *m, int at, const char *path)
+{
+	struct err err;
+	struct stat st;
+	int tree;
+
+	if (*path) {
+		if (jail_detach_terminal(path, m->fds[at], &tree, &err) < 0) {
+			log_debug("api", "a script goes without a terminal: %s", err.text);
+			return;
+		}
+		close(m->fds[at]);
+		m->fds[at] = tree; /* the message closes it */
+	}
+	if (fstat(m->fds[at], &st) == 0 && S_ISCHR(st.st_mode))
+		r->tty = m->fds[at];
 }
 
 /* What one descriptor of the packet is, by its word in FDS. */
@@ -222,6 +253,10 @@ static int take_fd(struct client *c, struct run_request *r, struct wire_msg *m, 
 		return add_mount(r, m->fds[at], word + 6, false, err);
 	if (strncmp(word, "mountrw:", 8) == 0)
 		return add_mount(r, m->fds[at], word + 8, true, err);
+	if (strncmp(word, "tty:", 4) == 0) {
+		take_tty(r, m, at, word + 4);
+		return 0;
+	}
 	if (strncmp(word, "prefix:", 7) == 0)
 		return jail_add_prefix(c->api->config.jail, word + 7, wire_take_fd(m, at), err);
 	return err_set(err, ERR_CORRUPT, "unknown descriptor '%.80s'", word);

@@ -23,7 +23,9 @@ static const int forwarded[] = { SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
 struct session {
 	const struct run_options *o;
 	int sock, signals;
-	bool told; /* a progress line stands on the terminal */
+	struct terminal *terminal;
+	bool told;     /* a progress line stands on the terminal */
+	bool stopping; /* the caller pressed Ctrl-Z */
 	uint64_t began_us;
 };
 
@@ -66,22 +68,46 @@ static void unblock_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+static void send_signal(struct session *s, int signo)
+{
+	auto_msg struct wire_msg m;
+	struct err err;
+
+	wire_init(&m, WIRE_SIGNAL, 0);
+	wire_put_u64(&m, WIRE_T_SIGNO, (uint64_t)signo);
+	if (wire_send(s->sock, &m, &err) < 0)
+		return; /* its end is read next */
+}
+
 static void forward(struct session *s)
 {
 	struct signalfd_siginfo info;
 
 	while (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		auto_msg struct wire_msg m;
-		struct err err;
-
-		wire_init(&m, WIRE_SIGNAL, 0);
-		wire_put_u64(&m, WIRE_T_SIGNO, info.ssi_signo);
-		if (wire_send(s->sock, &m, &err) < 0)
-			return; /* its end is read next */
-		/* Ctrl-Z: the script stops, and so do we, for the shell to see. */
-		if (info.ssi_signo == SIGTSTP)
-			raise(SIGSTOP);
+		if (terminal_signal(s->terminal, &info))
+			continue;
+		s->stopping = info.ssi_signo == SIGTSTP;
+		send_signal(s, (int)info.ssi_signo);
 	}
+}
+
+/* The script stands still, and so do we, for the shell to see. After Ctrl-Z by the same signal as
+ * any program: where there is no shell to wake us, the kernel ignores it, and the script goes on.
+ */
+static void stop(struct session *s)
+{
+	int signo = s->stopping ? SIGTSTP : SIGSTOP;
+	sigset_t set;
+
+	s->stopping = false;
+	terminal_pause(s->terminal);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTSTP);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(signo);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (sigpending(&set) == 0 && !sigismember(&set, SIGCONT))
+		send_signal(s, SIGCONT); /* nobody stopped us; else it is forwarded */
 }
 
 static void progress(struct session *s, const struct wire_msg *m)
@@ -103,6 +129,12 @@ static void clear_progress(struct session *s)
 	if (s->told)
 		fputs("\r\033[K", stderr);
 	s->told = false;
+}
+
+/* Before anything that ends us, or is shown after the script. */
+static void close_terminal(struct session *s)
+{
+	terminal_close(steal(s->terminal));
 }
 
 static void show_stages(struct session *s, const struct wire_msg *m)
@@ -144,6 +176,7 @@ static int finish(struct session *s, const struct wire_msg *m)
 	int status;
 
 	clear_progress(s);
+	close_terminal(s);
 	show_stages(s, m);
 	if (wire_get_err(m, &err) < 0)
 		return complain(&err);
@@ -166,12 +199,15 @@ static int receive(struct session *s)
 		err_set(&err, ERR_DIED, "the daemon ended while the script ran");
 	if (rc <= 0) {
 		clear_progress(s);
+		close_terminal(s);
 		return complain(&err);
 	}
 	if (m.type == WIRE_PROGRESS)
 		progress(s, &m);
 	else if (m.type == WIRE_STARTED)
 		clear_progress(s);
+	else if (m.type == WIRE_STOPPED)
+		stop(s);
 	else if (m.type == WIRE_EXIT)
 		return finish(s, &m);
 	return -1;
@@ -179,15 +215,18 @@ static int receive(struct session *s)
 
 static int attend(struct session *s)
 {
-	struct pollfd fds[2] = { { .fd = s->sock, .events = POLLIN },
-				 { .fd = s->signals, .events = POLLIN } };
+	struct pollfd fds[2 + TERMINAL_POLLS] = { { .fd = s->sock, .events = POLLIN },
+						  { .fd = s->signals, .events = POLLIN } };
 	int code = -1;
 
 	while (code < 0) {
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		int wait_ms = terminal_poll(s->terminal, fds + 2);
+
+		if (poll(fds, array_len(fds), wait_ms) < 0 && errno != EINTR)
 			return 11;
 		if (fds[1].revents & POLLIN)
 			forward(s);
+		terminal_react(s->terminal, fds + 2);
 		if (fds[0].revents & (POLLIN | POLLHUP | POLLERR))
 			code = receive(s);
 	}
@@ -201,7 +240,10 @@ static int start(const struct dirs *d, struct session *s, struct err *err)
 
 	wire_init(&m, WIRE_RUN, 1);
 	if (connect_daemon(d, "run.sock", true, &s->sock, err) < 0 ||
-	    read_hello(s->sock, &hello, err) < 0 || run_build(d, s->o, &hello, &m, err) < 0)
+	    read_hello(s->sock, &hello, err) < 0)
+		return -1;
+	hello.terminal = s->terminal = terminal_open();
+	if (run_build(d, s->o, &hello, &m, err) < 0)
 		return -1;
 	s->signals = open_signals(err);
 	if (s->signals < 0)
@@ -219,6 +261,7 @@ int verb_run(const struct dirs *d, int argc, char **argv)
 	if (code)
 		return code;
 	code = start(d, &s, &err) < 0 ? complain(&err) : attend(&s);
+	close_terminal(&s);
 	fd_close(&s.sock);
 	fd_close(&s.signals);
 	return code;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "cli/cli.h"
+#include "cli/terminal.h"
 #include "wire/wire.h"
 
 #define RUN_WORDS 64
@@ -31,10 +32,11 @@ struct run_options {
 /* 0, or an exit code: bad usage, told. */
 int run_parse(int argc, char **argv, struct run_options *out);
 
-/* What the daemon said first. */
+/* For whom the message is made: what the daemon said first, and the caller's terminal. */
 struct run_hello {
 	bool root; /* the client makes the mounts */
 	unsigned int host_id;
+	const struct terminal *terminal; /* NULL: none */
 };
 
 /* The RUN message, descriptors included. */

@@ -62,6 +62,20 @@ static int add_stdio(struct build *b, struct err *err)
 	return 0;
 }
 
+/* Without a terminal of its own a script still runs. */
+static void add_terminal(struct build *b)
+{
+	const struct run_hello *h = b->hello;
+	int fd = h->terminal ? terminal_share(h->terminal, h->root, h->host_id) : -1;
+	auto_free char *word = NULL;
+
+	if (fd < 0)
+		return;
+	word = mem_printf("tty:%s", h->root ? "" : terminal_path(h->terminal));
+	wire_list_add(&b->fds, word);
+	wire_put_fd(b->m, fd);
+}
+
 static bool same_word(const struct buf *list, const char *word)
 {
 	struct wire_field f = { .data = list->data, .len = list->len };
@@ -364,8 +378,10 @@ int run_build(const struct dirs *d, const struct run_options *o, const struct ru
 		return -1;
 	add_argv(&b);
 	add_env(&b);
-	if (add_requirements(&b, err) < 0 || add_stdio(&b, err) < 0 || add_python(&b, err) < 0 ||
-	    add_grants(&b, err) < 0)
+	if (add_requirements(&b, err) < 0 || add_stdio(&b, err) < 0 || add_python(&b, err) < 0)
+		return -1;
+	add_terminal(&b);
+	if (add_grants(&b, err) < 0)
 		return -1;
 	put_list(m, WIRE_T_FDS, &b.fds);
 	put_list(m, WIRE_T_RDONLY, &b.rdonly);

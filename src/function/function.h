@@ -104,6 +104,7 @@ struct run_request {
 	int stdio[3];
 	struct run_mount mounts[24];
 	size_t nmounts;
+	int tty; /* detached mount of what is to be /dev/tty; -1: none */
 };
 struct run_result {
 	const struct err *err; /* NULL: it ran */
@@ -115,6 +116,7 @@ struct run_result {
 struct run_events {
 	functions_progress_fn progress;
 	void (*started)(void *arg, const struct run_result *so_far); /* user code begins */
+	void (*stopped)(void *arg);				     /* by a signal, as by Ctrl-Z */
 	void (*ended)(void *arg, const struct run_result *result);   /* exactly once, last */
 };
 struct run;

@@ -113,7 +113,15 @@ static void on_ended(void *ctx, struct zygote_child *child, const struct zygote_
 	run_free(run);
 }
 
-static const struct zygote_events run_child_events = { on_message, on_ended };
+static void on_stopped(void *ctx)
+{
+	struct run *run = ctx;
+
+	if (!run->cancelled && run->events->stopped)
+		run->events->stopped(run->arg);
+}
+
+static const struct zygote_events run_child_events = { on_message, on_ended, on_stopped };
 
 static void put_list(struct wire_msg *m, uint8_t tag, const char *const *list)
 {
@@ -213,6 +221,12 @@ static void fork_from(struct run *run, struct node *n)
 			.from = r->mounts[i].tree < 0 ? r->mounts[i].path : NULL,
 			.to = r->mounts[i].path,
 			.writable = r->mounts[i].writable,
+		};
+	if (r->tty >= 0)
+		spec.mounts[spec.nmounts++] = (struct zygote_mount){
+			.tree = r->tty,
+			.to = "/dev/tty",
+			.writable = true,
 		};
 	run->node_id = n->id;
 	run->from_root = !n->parent;
@@ -413,7 +427,7 @@ struct run *functions_run(struct functions *f, const struct run_request *r,
 	run->result.timing = (struct function_timing){ UINT64_MAX, UINT64_MAX, UINT64_MAX,
 						       UINT64_MAX, UINT64_MAX, UINT64_MAX,
 						       NULL };
-	run->script.r = (struct run_request){ .stdio = { -1, -1, -1 } };
+	run->script.r = (struct run_request){ .stdio = { -1, -1, -1 }, .tty = -1 };
 	f->runs++;
 	if (f->draining)
 		err_set(&err, ERR_BUSY, "the daemon is shutting down; try again");

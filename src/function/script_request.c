@@ -167,9 +167,12 @@ int script_copy(struct script *s, const struct run_request *r, struct err *err)
 		.pip_settings = mem_strdup(r->pip_settings),
 		.flags = copy_list(r->flags),
 		.stdio = { -1, -1, -1 },
+		.tty = -1,
 	};
 	for (int i = 0; i < 3 && ret == 0; i++)
 		ret = copy_fd(r->stdio[i], &c->stdio[i], err);
+	if (ret == 0)
+		ret = copy_fd(r->tty, &c->tty, err);
 	for (size_t i = 0; i < r->nmounts && ret == 0; i++) {
 		struct run_mount *m = &c->mounts[c->nmounts++];
 
@@ -196,11 +199,12 @@ void script_done(struct script *s)
 	free_list(c->flags);
 	for (int i = 0; i < 3; i++)
 		fd_close(&c->stdio[i]);
+	fd_close(&c->tty);
 	for (size_t i = 0; i < c->nmounts; i++) {
 		free((char *)c->mounts[i].path);
 		fd_close(&c->mounts[i].tree);
 	}
-	*c = (struct run_request){ .stdio = { -1, -1, -1 } };
+	*c = (struct run_request){ .stdio = { -1, -1, -1 }, .tty = -1 };
 }
 
 char *script_key(const struct script *s, const struct lock *lock)

@@ -181,6 +181,27 @@ int jail_detach(const char *path, bool writable, int *out, struct err *err)
 	return 0;
 }
 
+int jail_detach_terminal(const char *path, int same, int *out, struct err *err)
+{
+	/* Not NODEV: it is a device that is wanted here. */
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC |
+					       MOUNT_ATTR_RDONLY };
+	auto_close int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+					 OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+	struct stat here, there;
+
+	if (fd < 0)
+		return err_sys(err, errno, "opening '%s'", path);
+	if (fstat(fd, &here) < 0 || fstat(same, &there) < 0)
+		return err_sys(err, errno, "looking at '%s'", path);
+	if (!S_ISCHR(here.st_mode) || here.st_dev != there.st_dev || here.st_ino != there.st_ino)
+		return err_set(err, ERR_DENIED, "'%s' is not the caller's terminal here", path);
+	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return err_sys(err, errno, "preparing '%s'", path);
+	*out = fd_steal(&fd);
+	return 0;
+}
+
 struct spawning {
 	spawn_fn done;
 	void *arg;

@@ -70,6 +70,8 @@ warn_unused int jail_detach(const char *path, bool writable, int *out, struct er
 typedef void (*exit_fn)(void *arg, int status);
 void jail_watch(struct jail *jail, pid_t pid, exit_fn done, void *arg);
 void jail_unwatch(struct jail *jail, pid_t pid);
+/* Tell too when a watched child is stopped, with its wait status; arg is the watch's. */
+void jail_watch_stops(struct jail *jail, pid_t pid, exit_fn stopped);
 /* A process of this pid is the daemon's child as it should be (a cell's init, say): the search for
  * children that nobody asked for leaves it alone. */
 bool jail_is_watched(struct jail *jail, pid_t pid);

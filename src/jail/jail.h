@@ -36,5 +36,8 @@ warn_unused int jail_describe(const struct jail *jail, struct buf *out, struct e
 /* Show an interpreter's prefix that the daemon cannot reach by path: a detached mount from the
  * client. Idempotent per prefix; takes the descriptor. */
 warn_unused int jail_add_prefix(struct jail *jail, const char *prefix, int tree, struct err *err);
+/* A detached mount of the pseudo terminal at `path`, to be a script's /dev/tty, if that is the file
+ * that `same` is open on (O_PATH): the client may be where another /dev/pts is mounted. */
+warn_unused int jail_detach_terminal(const char *path, int same, int *out, struct err *err);
 /* Can sandboxes show this prefix (reachable, or added)? */
 bool jail_has_prefix(struct jail *jail, const char *prefix);

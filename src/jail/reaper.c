@@ -20,7 +20,7 @@
 struct watch {
 	struct watch *next;
 	pid_t pid;
-	exit_fn done;
+	exit_fn done, stopped;
 	void *arg;
 };
 
@@ -34,16 +34,30 @@ struct reaper {
 	unsigned int next;
 };
 
+static struct watch **find(struct reaper *r, pid_t pid)
+{
+	struct watch **w = &r->table[pid % BUCKETS];
+
+	while (*w && (*w)->pid != pid)
+		w = &(*w)->next;
+	return w;
+}
+
 static struct watch *take(struct reaper *r, pid_t pid)
 {
-	for (struct watch **w = &r->table[pid % BUCKETS]; *w; w = &(*w)->next)
-		if ((*w)->pid == pid) {
-			struct watch *found = *w;
+	struct watch **w = find(r, pid), *found = *w;
 
-			*w = found->next;
-			return found;
-		}
-	return NULL;
+	if (found)
+		*w = found->next;
+	return found;
+}
+
+static void tell_stopped(struct reaper *r, pid_t pid, int status)
+{
+	struct watch *w = *find(r, pid);
+
+	if (w && w->stopped)
+		w->stopped(w->arg, status);
 }
 
 static void on_sigchld(uv_signal_t *signal, int signum)
@@ -54,9 +68,14 @@ static void on_sigchld(uv_signal_t *signal, int signum)
 	pid_t pid;
 
 	(void)signum;
-	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
-		struct watch *w = take(r, pid);
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | __WALL)) > 0) {
+		struct watch *w;
 
+		if (WIFSTOPPED(status)) {
+			tell_stopped(r, pid, status);
+			continue;
+		}
+		w = take(r, pid);
 		if (!w) {
 			r->unclaimed[r->next].pid = pid;
 			r->unclaimed[r->next].status = status;
@@ -94,12 +113,17 @@ void jail_unwatch(struct jail *jail, pid_t pid)
 	free(take(jail->reaper, pid));
 }
 
+void jail_watch_stops(struct jail *jail, pid_t pid, exit_fn stopped)
+{
+	struct watch *w = *find(jail->reaper, pid);
+
+	if (w)
+		w->stopped = stopped;
+}
+
 bool jail_is_watched(struct jail *jail, pid_t pid)
 {
-	for (struct watch *w = jail->reaper->table[pid % BUCKETS]; w; w = w->next)
-		if (w->pid == pid)
-			return true;
-	return false;
+	return *find(jail->reaper, pid) != NULL;
 }
 
 int reaper_open(struct jail *jail, struct err *err)

@@ -13,7 +13,7 @@
  * child's stream   frame    daemon -> child              GO CALL GIVE
  *                           child -> daemon              READY REPLY PROFILE ASLEEP NEED RESULT
  * FAILED run socket       packet   client -> daemon             RUN SIGNAL daemon -> client HELLO
- * PROGRESS STARTED EXIT
+ * PROGRESS STARTED STOPPED EXIT
  */
 #pragma once
 
@@ -55,7 +55,8 @@
 	X(SIGNAL, 66)	/* client: pass this signal on */                                 \
 	X(PROGRESS, 67) /* daemon: a line for a person (resolving, downloading ...) */    \
 	X(STARTED, 68)	/* daemon: user code runs now; timing so far */                   \
-	X(EXIT, 69)	/* daemon: wait status and timing, or ERR_* */
+	X(EXIT, 69)	/* daemon: wait status and timing, or ERR_* */                    \
+	X(STOPPED, 70)	/* daemon: the script was stopped, as by Ctrl-Z */
 
 #define WIRE_TAGS(X)                                                                     \
 	X(ERR_KIND, 1)                                                                   \

@@ -230,6 +230,7 @@ static void maybe_born(struct zygote_child *c)
 }
 
 static void on_exit_of(void *arg, int status);
+static void on_stop_of(void *arg, int status);
 
 static void on_attached(void *arg, const struct err *err)
 {
@@ -275,6 +276,7 @@ void child_on_forked(struct zygote_child *c, struct wire_msg *m)
 	jail_watch(c->z->jail, pid, on_exit_of, c);
 	if (c->exited)
 		return;
+	jail_watch_stops(c->z->jail, pid, on_stop_of);
 	if (c->slot >= 0) {
 		c->open_handles++;
 		jail_slot_attach(c->z->jail, c->slot, c->pidfd, on_attached, c);
@@ -457,6 +459,15 @@ static void on_exit_of(void *arg, int status)
 	}
 	c->step = CHILD_ENDING;
 	finish(c);
+}
+
+static void on_stop_of(void *arg, int status)
+{
+	struct zygote_child *c = arg;
+
+	(void)status;
+	if (c->step == CHILD_ALIVE && c->events && c->events->stopped)
+		c->events->stopped(c->ctx);
 }
 
 static void on_late(uv_timer_t *timer)
@@ -675,8 +686,30 @@ void zygote_child_phase(struct zygote_child *c, enum wire_phase phase)
 	c->phase = phase;
 }
 
+/* Has it its own way with this signal? */
+static bool handles(const struct zygote_child *c, int signo)
+{
+	static const char *const keys[] = { "\nSigBlk:", "\nSigIgn:", "\nSigCgt:" };
+	auto_buf struct buf status = BUF_MAX(16 * KIB);
+	struct err err;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", c->pid);
+	if (buf_read_file(&status, AT_FDCWD, path, &err) < 0)
+		return false;
+	for (size_t i = 0; i < array_len(keys); i++) {
+		const char *p = strstr(status.data, keys[i]);
+
+		if (p && strtoull(p + strlen(keys[i]), NULL, 16) >> (signo - 1) & 1)
+			return true;
+	}
+	return false;
+}
+
 void zygote_child_signal(struct zygote_child *c, int signo)
 {
+	if (signo == SIGTSTP && !c->exited && c->pid > 0 && !handles(c, signo))
+		signo = SIGSTOP;
 	/* It made a session of its own: its group is its own. Not reaped yet, so the pid is its. */
 	if (!c->exited && c->pid > 0)
 		kill(-c->pid, signo);

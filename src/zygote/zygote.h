@@ -70,7 +70,7 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 enum zygote_role { ZYGOTE_INSTANCE, ZYGOTE_RUN, ZYGOTE_RESOLVER };
 enum zygote_net { ZYGOTE_NET_NONE, ZYGOTE_NET_LOOPBACK };
 
-#define ZYGOTE_MOUNTS 24
+#define ZYGOTE_MOUNTS 25
 struct zygote_mount {
 	int tree;	  /* a detached mount (open_tree); or -1 and then: */
 	const char *from; /* a path as the daemon sees it; a detached mount is made of it */
@@ -109,6 +109,7 @@ struct zygote_events {
 	 * nothing from m but copies. */
 	void (*message)(void *ctx, struct zygote_child *child, struct wire_msg *m);
 	void (*ended)(void *ctx, struct zygote_child *child, const struct zygote_end *end);
+	void (*stopped)(void *ctx); /* by a signal, until a SIGCONT; NULL: nobody cares */
 };
 
 struct zygote_timing {
@@ -126,7 +127,9 @@ void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygot
 warn_unused int zygote_child_send(struct zygote_child *c, const struct wire_msg *m,
 				  struct err *err); /* queued; LIMIT_FRAME_BYTES */
 void zygote_child_phase(struct zygote_child *c, enum wire_phase phase); /* what it may now say */
-void zygote_child_signal(struct zygote_child *c, int signo); /* to the child and its group */
+/* To the child and its group. A SIGTSTP that the child neither catches nor ignores becomes SIGSTOP:
+ * the kernel stops no orphaned group by the former, and the group of a sandbox is one. */
+void zygote_child_signal(struct zygote_child *c, int signo);
 void zygote_child_kill(struct zygote_child *c);		     /* the whole cell; `ended` follows */
 int zygote_child_pid(const struct zygote_child *c);
 /* Resolver only: hand the stream over to the caller, no more messages here; `ended` still comes. */

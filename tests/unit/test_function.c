@@ -528,7 +528,7 @@ static void on_run_ended(void *arg, const struct run_result *result)
 	snprintf(a->text, sizeof(a->text), "%s", result->err ? result->err->text : "");
 }
 
-static const struct run_events events = { NULL, on_started, on_run_ended };
+static const struct run_events events = { .started = on_started, .ended = on_run_ended };
 
 static void test_run(void **state)
 {
@@ -538,7 +538,8 @@ static void test_run(void **state)
 				 .code = "print(1)",
 				 .cwd = "/srv",
 				 .with = with,
-				 .stdio = { -1, -1, -1 } };
+				 .stdio = { -1, -1, -1 },
+				 .tty = -1 };
 	struct run_answer a = { 0 }, b = { 0 }, c = { 0 };
 	struct run *run = functions_run(x->f, &r, &events, &a);
 
@@ -574,7 +575,7 @@ static void test_run_refusals(void **state)
 {
 	struct fixture *x = *state;
 	static const char *const all[] = { "allow-all", NULL };
-	struct run_request r = { .kind = "file", .code = "/srv/x.py", .cwd = "/srv" };
+	struct run_request r = { .kind = "file", .code = "/srv/x.py", .cwd = "/srv", .tty = -1 };
 	auto_close int dir = open("/", O_RDONLY | O_DIRECTORY);
 
 	memcpy(r.stdio, (int[]){ -1, -1, -1 }, sizeof(r.stdio));
