@@ -196,6 +196,44 @@ def greet():
     sys.stderr.write("Python %s on %s\n%s\n" % (sys.version, sys.platform, copyright_line))
 
 
+def show_error(e, tb):
+    sys.last_type, sys.last_value, sys.last_traceback = type(e), e, tb
+    if sys.version_info >= (3, 12):
+        sys.last_exc = e
+    sys.excepthook(type(e), e.with_traceback(tb), tb)
+
+
+def tried(compiler, *args):
+    """(code, error); the error is nobody's context."""
+    try:
+        return compiler(*args), None
+    except (OverflowError, SyntaxError, ValueError) as e:
+        return None, e
+
+
+def console(space):
+    """The library's prompt, with the errors as the interpreter's own prompt words and shows them."""
+    import code
+
+    class Console(code.InteractiveConsole):
+        def runsource(self, source, filename="<stdin>", symbol="single"):
+            todo, error = tried(self.compile, source, filename, symbol)
+            if error is not None:
+                # Without codeop's flags, by which it may be an error of incomplete input.
+                flags = self.compile.compiler.flags & ~(0x200 | 0x4000)
+                show_error(tried(compile, source + "\n", filename, symbol, flags, True)[1] or error,
+                           None)
+            elif todo is not None:
+                self.runcode(todo)
+            return todo is None and error is None
+
+        def showtraceback(self):
+            e = sys.exc_info()[1]
+            show_error(e, e.__traceback__.tb_next)
+
+    return Console(space, filename="<stdin>")
+
+
 def run_prompt():
     sys.path.insert(0, "")
     space = main_names()
@@ -208,10 +246,7 @@ def run_prompt():
 
         interactive_console()  # falls back to the basic prompt by itself
         return
-    import code
-
-    console = code.InteractiveConsole(space, filename="<stdin>")
-    console.interact(banner="", exitmsg="")
+    console(space).interact(banner="", exitmsg="")
 
 
 def run_what(kind, what):
