@@ -47,12 +47,16 @@ static int read_hello(int sock, struct run_hello *out, struct err *err)
 
 static int open_signals(struct err *err)
 {
+	struct sigaction now;
 	sigset_t set;
 	int fd;
 
 	sigemptyset(&set);
+	/* What we were told to ignore (by nohup, say) a script would ignore: it hears nothing. A
+	 * signal that is blocked would come all the same. */
 	for (size_t i = 0; i < array_len(forwarded); i++)
-		sigaddset(&set, forwarded[i]);
+		if (sigaction(forwarded[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+			sigaddset(&set, forwarded[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (fd < 0)
