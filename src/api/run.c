@@ -21,6 +21,7 @@ struct client {
 	struct run *run; /* NULL: not yet, or over */
 	enum wire_phase phase;
 	bool closing;
+	int opens; /* the client's inotify, see close_later(); -1: none */
 	struct client *next, **link;
 };
 
@@ -36,6 +37,38 @@ struct run_fields {
 static void free_client(uv_handle_t *handle)
 {
 	free(handle->data);
+}
+
+struct closing {
+	uv_work_t work;
+	int fd;
+};
+
+static void close_it(uv_work_t *work)
+{
+	struct closing *c = work->data;
+
+	close(c->fd);
+}
+
+static void closed_it(uv_work_t *work, int status)
+{
+	(void)status;
+	free(work->data);
+}
+
+/* The last close of an inotify waits for the kernel (an SRCU grace period, up to 10 ms): not the
+ * client, whose end the shell waits for, and not this loop. */
+static void close_later(struct api *api, int fd)
+{
+	struct closing *c;
+
+	if (fd < 0)
+		return;
+	c = mem_new(struct closing);
+	c->fd = fd;
+	c->work.data = c;
+	must(uv_queue_work(api->config.loop, &c->work, close_it, closed_it) == 0);
 }
 
 static void client_close(struct client *c)
@@ -54,6 +87,7 @@ static void client_close(struct client *c)
 	c->api->nclients--;
 	uv_close((uv_handle_t *)&c->poll, free_client);
 	fd_close(&c->fd);
+	close_later(c->api, c->opens);
 }
 
 /* A client that does not read is not waited for. */
@@ -253,6 +287,10 @@ static int take_fd(struct client *c, struct run_request *r, struct wire_msg *m, 
 		return add_mount(r, m->fds[at], word + 6, false, err);
 	if (strncmp(word, "mountrw:", 8) == 0)
 		return add_mount(r, m->fds[at], word + 8, true, err);
+	if (strcmp(word, "opens") == 0 && c->opens < 0) {
+		c->opens = wire_take_fd(m, at);
+		return 0;
+	}
 	if (strncmp(word, "tty:", 4) == 0) {
 		take_tty(r, m, at, word + 4);
 		return 0;
@@ -368,6 +406,7 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 		c->api = api;
 		c->fd = fd;
 		c->phase = WIRE_FROM_CLIENT_NEW;
+		c->opens = -1;
 		must(uv_poll_init(api->config.loop, &c->poll, fd) == 0);
 		c->poll.data = c;
 		c->link = &api->clients;

@@ -136,9 +136,9 @@ static void clear_progress(struct session *s)
 }
 
 /* Before anything that ends us, or is shown after the script. */
-static void close_terminal(struct session *s)
+static void close_terminal(struct session *s, bool died)
 {
-	terminal_close(steal(s->terminal));
+	terminal_close(steal(s->terminal), died);
 }
 
 static void show_stages(struct session *s, const struct wire_msg *m)
@@ -177,14 +177,13 @@ static int finish(struct session *s, const struct wire_msg *m)
 {
 	struct err err = ERR_INIT;
 	auto_free char *kind = wire_get_str(m, WIRE_T_KIND);
-	int status;
+	int status = (int)wire_get_u64(m, WIRE_T_STATUS, 0);
 
 	clear_progress(s);
-	close_terminal(s);
+	close_terminal(s, WIFSIGNALED(status));
 	show_stages(s, m);
 	if (wire_get_err(m, &err) < 0)
 		return complain(&err);
-	status = (int)wire_get_u64(m, WIRE_T_STATUS, 0);
 	if (kind && strcmp(kind, "oom") == 0)
 		fprintf(stderr, "pipsqueak: the script was ended: it ran out of memory\n");
 	if (WIFSIGNALED(status))
@@ -203,7 +202,7 @@ static int receive(struct session *s)
 		err_set(&err, ERR_DIED, "the daemon ended while the script ran");
 	if (rc <= 0) {
 		clear_progress(s);
-		close_terminal(s);
+		close_terminal(s, true);
 		return complain(&err);
 	}
 	if (m.type == WIRE_PROGRESS)
@@ -246,7 +245,7 @@ static int start(const struct dirs *d, struct session *s, struct err *err)
 	if (connect_daemon(d, "run.sock", true, &s->sock, err) < 0 ||
 	    read_hello(s->sock, &hello, err) < 0)
 		return -1;
-	hello.terminal = s->terminal = terminal_open();
+	hello.terminal = s->terminal = terminal_open(hello.root);
 	if (run_build(d, s->o, &hello, &m, err) < 0)
 		return -1;
 	s->signals = open_signals(err);
@@ -265,7 +264,7 @@ int verb_run(const struct dirs *d, int argc, char **argv)
 	if (code)
 		return code;
 	code = start(d, &s, &err) < 0 ? complain(&err) : attend(&s);
-	close_terminal(&s);
+	close_terminal(&s, false);
 	fd_close(&s.sock);
 	fd_close(&s.signals);
 	return code;

@@ -74,6 +74,11 @@ static void add_terminal(struct build *b)
 	word = mem_printf("tty:%s", h->root ? "" : terminal_path(h->terminal));
 	wire_list_add(&b->fds, word);
 	wire_put_fd(b->m, fd);
+	fd = terminal_opens(h->terminal);
+	if (fd < 0)
+		return;
+	wire_list_add(&b->fds, "opens");
+	wire_put_fd(b->m, fd);
 }
 
 static bool same_word(const struct buf *list, const char *word)

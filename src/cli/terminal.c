@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 
+#define PTS_MAJOR 136
 #define BLOCK_BYTES 4096
 #define BLOCKS_A_TURN 16 /* then signals and the daemon are looked at again */
 /* No event says that a job came to the foreground; asked only while a script in the background
@@ -37,9 +39,10 @@ struct guarded {
 };
 
 struct terminal {
-	int real, master, opens;     /* opens: inotify, on the pseudo terminal's name */
+	int real;
+	int master, opens;	     /* -1: /dev/tty is the real one. opens: inotify, on its name */
 	int guard;		     /* see start_guard(); -1: not needed yet */
-	char path[32];		     /* of the pseudo terminal */
+	char path[32];		     /* of what is to be /dev/tty */
 	struct termios first;	     /* the real one's mode at the start */
 	struct termios before, ours; /* and before it was taken, and while it is (`taken`) */
 	struct termios given;	     /* what the pseudo terminal was last given */
@@ -110,7 +113,26 @@ static void release(struct terminal *t)
 	free(t);
 }
 
-struct terminal *terminal_open(void)
+/* The real one, if we could open it by its name. */
+static bool is_ours(struct terminal *t)
+{
+	unsigned int dev;
+	struct stat st;
+	int fd;
+
+	/* The number as the kernel encodes it for user space: a pts' name is its minor number. */
+	if (ioctl(t->real, TIOCGDEV, &dev) < 0 || (dev >> 8 & 0xfff) != PTS_MAJOR)
+		return false;
+	snprintf(t->path, sizeof(t->path), "/dev/pts/%u", (dev & 0xff) | (dev >> 12 & 0xfff00));
+	fd = open(t->path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	dev = fstat(fd, &st) == 0 && major(st.st_rdev) == PTS_MAJOR && st.st_uid == geteuid();
+	close(fd);
+	return dev;
+}
+
+struct terminal *terminal_open(bool root)
 {
 	int real = open("/dev/tty", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	struct terminal *t;
@@ -120,11 +142,20 @@ struct terminal *terminal_open(void)
 	t = mem_new(struct terminal);
 	t->real = real;
 	t->master = t->opens = t->guard = -1;
-	if (tcgetattr(real, &t->first) < 0 || make_pty(t) < 0) {
+	if (tcgetattr(real, &t->first) < 0) {
+		release(t);
+		return NULL;
+	}
+	if ((root || !in_foreground(t) || !is_ours(t)) && make_pty(t) < 0) {
 		release(t);
 		return NULL;
 	}
 	return t;
+}
+
+int terminal_opens(const struct terminal *t)
+{
+	return t->opens < 0 ? -1 : fcntl(t->opens, F_DUPFD_CLOEXEC, 3);
 }
 
 const char *terminal_path(const struct terminal *t)
@@ -392,11 +423,16 @@ static void read_real(struct terminal *t)
 
 /* ---- the loop ---- */
 
+static bool is_proxy(const struct terminal *t)
+{
+	return t && t->master >= 0;
+}
+
 int terminal_poll(const struct terminal *t, struct pollfd *fds)
 {
 	for (int i = 0; i < TERMINAL_POLLS; i++)
 		fds[i] = (struct pollfd){ .fd = -1 };
-	if (!t)
+	if (!is_proxy(t))
 		return -1;
 	fds[0] = (struct pollfd){ .fd = t->opens, .events = POLLIN };
 	if (!t->hung)
@@ -419,7 +455,7 @@ static void see_opens(struct terminal *t)
 
 void terminal_react(struct terminal *t, const struct pollfd *fds)
 {
-	if (!t)
+	if (!is_proxy(t))
 		return;
 	if (fds[0].revents & POLLIN)
 		see_opens(t);
@@ -457,7 +493,7 @@ bool terminal_signal(struct terminal *t, const struct signalfd_siginfo *info)
 	struct termios theirs;
 	int signo = (int)info->ssi_signo;
 
-	if (!t)
+	if (!is_proxy(t))
 		return false;
 	if (signo == SIGWINCH) {
 		copy_size(t);
@@ -481,15 +517,18 @@ void terminal_pause(struct terminal *t)
 		give_back(t);
 }
 
-void terminal_close(struct terminal *t)
+void terminal_close(struct terminal *t, bool died)
 {
+	struct termios now;
+
 	if (!t)
 		return;
-	if (!t->hung)
+	if (is_proxy(t) && !t->hung)
 		read_master(t);
 	show_rest(t);
 	give_back(t);
-	if (t->changed && in_foreground(t))
+	if ((t->changed || died) && in_foreground(t) && tcgetattr(t->real, &now) == 0 &&
+	    !same_mode(&now, &t->first))
 		tcsetattr(t->real, TCSANOW, &t->first);
 	if (t->guard >= 0) {
 		fd_close(&t->guard);

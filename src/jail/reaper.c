@@ -88,6 +88,13 @@ static void on_sigchld(uv_signal_t *signal, int signum)
 	}
 }
 
+static bool is_child(pid_t pid)
+{
+	siginfo_t info;
+
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+}
+
 void jail_watch(struct jail *jail, pid_t pid, exit_fn done, void *arg)
 {
 	struct reaper *r = jail->reaper;
@@ -96,6 +103,9 @@ void jail_watch(struct jail *jail, pid_t pid, exit_fn done, void *arg)
 	for (int i = 0; i < UNCLAIMED; i++)
 		if (r->unclaimed[i].pid == pid) {
 			r->unclaimed[i].pid = 0;
+			/* Pids come round: a child of that pid that is there now is another one. */
+			if (is_child(pid))
+				continue;
 			if (done)
 				done(arg, r->unclaimed[i].status);
 			return;
