@@ -166,7 +166,10 @@ static void on_ended(void *arg, const struct run_result *res)
 
 	c->run = NULL; /* it is over: not to be cancelled */
 	send_exit(c, res);
-	client_close(c); /* what was sent is there to be read */
+	/* What was sent is there to be read. A client that shares its inotify closes that first,
+	 * then its end of this; were we earlier, the slow close would be its own. */
+	if (c->opens < 0)
+		client_close(c);
 }
 
 static void on_stopped(void *arg)

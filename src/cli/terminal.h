@@ -26,8 +26,8 @@ struct terminal;
 
 /* NULL: the caller has no controlling terminal, or this host gives no pseudo terminals. */
 struct terminal *terminal_open(bool root);
-/* What the daemon is to be sent: as root a detached mount that belongs to host_id, else a descriptor
- * that only names it. -1: it cannot be. */
+/* What the daemon is to be sent: as root a detached mount that belongs to host_id, else a
+ * descriptor that only names it. -1: it cannot be. */
 int terminal_share(const struct terminal *t, bool root, unsigned int host_id);
 const char *terminal_path(const struct terminal *t);
 /* A descriptor for the daemon to hold, so that its close, which is slow, is not ours. -1: none. */

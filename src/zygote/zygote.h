@@ -130,7 +130,7 @@ void zygote_child_phase(struct zygote_child *c, enum wire_phase phase); /* what 
 /* To the child and its group. A SIGTSTP that the child neither catches nor ignores becomes SIGSTOP:
  * the kernel stops no orphaned group by the former, and the group of a sandbox is one. */
 void zygote_child_signal(struct zygote_child *c, int signo);
-void zygote_child_kill(struct zygote_child *c);		     /* the whole cell; `ended` follows */
+void zygote_child_kill(struct zygote_child *c); /* the whole cell; `ended` follows */
 int zygote_child_pid(const struct zygote_child *c);
 /* Resolver only: hand the stream over to the caller, no more messages here; `ended` still comes. */
 int zygote_child_take_stream(struct zygote_child *c);
