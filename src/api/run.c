@@ -154,8 +154,8 @@ static void send_exit(struct client *c, const struct run_result *res)
 		wire_put_err(&m, res->err);
 	else
 		wire_put_u64(&m, WIRE_T_STATUS, (uint64_t)(uint32_t)res->status);
-	if (res->oom)
-		wire_put_str(&m, WIRE_T_KIND, "oom");
+	if (res->oom || res->again)
+		wire_put_str(&m, WIRE_T_KIND, res->oom ? "oom" : "again");
 	put_timing(&m, res);
 	client_send(c, &m);
 }

@@ -20,10 +20,14 @@
 static const int forwarded[] = { SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
 				 SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP };
 
+#define RETRIES 2 /* of a start that failed before anything ran */
+#define AGAIN 256
+
 struct session {
 	const struct run_options *o;
 	int sock, signals;
 	struct terminal *terminal;
+	int tries;
 	bool told;     /* a progress line stands on the terminal */
 	bool stopping; /* the caller pressed Ctrl-Z */
 	uint64_t began_us;
@@ -173,6 +177,7 @@ static int die_by(int signo)
 	return 128 + signo;
 }
 
+/* The exit code, or AGAIN. */
 static int finish(struct session *s, const struct wire_msg *m)
 {
 	struct err err = ERR_INIT;
@@ -181,6 +186,8 @@ static int finish(struct session *s, const struct wire_msg *m)
 
 	clear_progress(s);
 	close_terminal(s, WIFSIGNALED(status));
+	if (kind && strcmp(kind, "again") == 0 && s->tries++ < RETRIES)
+		return AGAIN;
 	show_stages(s, m);
 	if (wire_get_err(m, &err) < 0)
 		return complain(&err);
@@ -263,9 +270,11 @@ int verb_run(const struct dirs *d, int argc, char **argv)
 
 	if (code)
 		return code;
-	code = start(d, &s, &err) < 0 ? complain(&err) : attend(&s);
-	close_terminal(&s, false);
-	fd_close(&s.sock);
-	fd_close(&s.signals);
+	do {
+		code = start(d, &s, &err) < 0 ? complain(&err) : attend(&s);
+		close_terminal(&s, false);
+		fd_close(&s.sock);
+		fd_close(&s.signals);
+	} while (code == AGAIN);
 	return code;
 }

@@ -110,6 +110,7 @@ struct run_result {
 	const struct err *err; /* NULL: it ran */
 	int status;	       /* wait status when err is NULL */
 	bool oom;
+	bool again; /* not started, and what the client sent is used up: it may ask once more */
 	struct function_timing timing;
 	uint64_t resolve_us, install_us; /* of this run; 0: nothing to do */
 };

@@ -8,7 +8,6 @@
 #include "function/priv.h"
 
 #define PROFILE_PATIENCE_MS 5000
-#define NODE_FAILURES 2 /* forks that failed in a row: the node is dropped */
 
 static void on_timer(uv_timer_t *timer);
 
@@ -350,24 +349,13 @@ static const struct zygote_events instance_events = { on_message, on_ended };
 
 static void fork_from(struct instance *inst, struct node *n);
 
-static void node_failed(struct functions *f, struct node *n)
-{
-	struct err err;
-
-	if (++n->failures < NODE_FAILURES || !n->parent)
-		return;
-	log_warn("function", "node %u: forks fail; dropping it", n->id);
-	if (zygote_drop(n->z, &err) < 0)
-		log_debug("function", "dropping node %u: %s", n->id, err.text);
-}
-
 static void not_born(struct instance *inst, struct node *n, const struct err *err)
 {
 	struct functions *f = inst->v->fn->f;
 	struct node *root = inst->v->subject->interp->root;
 
 	if (n)
-		node_failed(f, n);
+		knowledge_failed(f, n);
 	if (inst->call && !inst->from_root && root && !f->draining) {
 		log_warn("function", "%s: %s; trying from the root", inst->v->fn->name, err->text);
 		fork_from(inst, root);

@@ -4,9 +4,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "function/priv.h"
 #include "function/upload.h"
 #include "policy/policy.h"
+
+#define NODE_FAILURES 2 /* forks that failed in a row: the node is dropped */
 
 /* Numbers: a dist is "dist:NAME VERSION SHA256", so that two wheels of one version differ (S2). */
 static uint32_t intern_dist(struct functions *f, const struct lock_dist *d)
@@ -339,4 +342,15 @@ bool knowledge_where(struct functions *f, struct subject *s, struct node **out_p
 		return false;
 	*out_parent = f->nodes[parent];
 	return true;
+}
+
+void knowledge_failed(struct functions *f, struct node *n)
+{
+	struct err err;
+
+	if (++n->failures < NODE_FAILURES || !n->parent)
+		return;
+	log_warn("function", "node %u: forks fail; dropping it", n->id);
+	if (zygote_drop(n->z, &err) < 0)
+		log_debug("function", "dropping node %u: %s", n->id, err.text);
 }

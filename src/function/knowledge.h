@@ -85,6 +85,7 @@ struct node *knowledge_add(struct functions *f, struct zygote_node *z, struct no
 void knowledge_describe(struct functions *f, struct node *n, struct subject *s,
 			const struct zygote_profile *p);
 void knowledge_gone(struct functions *f, struct node *n);
+void knowledge_failed(struct functions *f, struct node *n); /* a fork: maybe drops the node */
 /* May this node be forked for this subject, by all that is known (DESIGN 3.4)? */
 bool knowledge_admits(struct functions *f, struct node *n, struct subject *s);
 bool knowledge_where(struct functions *f, struct subject *s, struct node **out_parent);

@@ -164,6 +164,15 @@ static int send_go(struct run *run, struct err *err)
 
 static void fork_from(struct run *run, struct node *n);
 
+/* Mounts that root's client made: each can be put into one sandbox only. */
+static bool has_trees(const struct run_request *r)
+{
+	for (size_t i = 0; i < r->nmounts; i++)
+		if (r->mounts[i].tree >= 0)
+			return true;
+	return r->tty >= 0;
+}
+
 static void on_born(void *arg, struct zygote_child *child, const struct zygote_timing *timing,
 		    const struct err *err)
 {
@@ -173,11 +182,16 @@ static void on_born(void *arg, struct zygote_child *child, const struct zygote_t
 
 	if (n)
 		n->busy--;
+	if (n && !child)
+		knowledge_failed(run->f, n);
 	run->child = child;
 	if (!child && !run->from_root && root && !run->cancelled) {
-		log_warn("function", "%s: %s; trying from the root", run->subject->key, err->text);
-		fork_from(run, root);
-		return;
+		log_warn("function", "%s: %s; trying again", run->subject->key, err->text);
+		run->result.again = has_trees(&run->script.r);
+		if (!run->result.again) {
+			fork_from(run, root);
+			return;
+		}
 	}
 	if (!child) {
 		failed = *err;

@@ -104,6 +104,21 @@ def test_the_second_run_forks_what_the_first_loaded(daemon, workdir):
     assert any(n["uses"] for n in daemon.nodes() if any(a.startswith("numpy ") for a in n["adds"]))
 
 
+def test_a_node_that_cannot_fork_is_no_harm(own_daemon, index, workdir):
+    """The import leaves the node without processes to fork; where it is not imported by a node it does nothing."""
+    d = own_daemon
+    index.add("no-forks", {"no_forks.py": "import resource, time\ntime.sleep(0.02)\n"
+                                          "resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))\nX = 5\n"})
+    args = ("--index-url", index.url, "--with", "no-forks", "-c", "import no_forks; print(no_forks.X)")
+    assert run(d, *args, cwd=workdir).stdout == "5\n"
+    d.wait_for_node("no-forks")
+    for _ in range(4):
+        out = run(d, *args, cwd=workdir)
+        assert (out.stdout, out.stderr, out.returncode) == ("5\n", "", 0)
+    assert "forks fail; dropping it" in d.log()
+    d.allowed.append("forks|forking")
+
+
 def test_wrong_use(daemon, workdir):
     cases = {("nosuch.py",): (2, "can't open file 'nosuch.py'"), ("--with",): (2, "needs a value"),
              ("--nosuch", "x.py"): (2, "unknown flag"), ("--allow-net", "-c", "1"): (2, "--allow-net"),
