@@ -6,8 +6,10 @@ packages="gcc meson ninja-build pkg-config libc6-dev libuv1-dev libmicrohttpd-de
 libcurl4-openssl-dev libjansson-dev libzip-dev libdeflate-dev libssl-dev libsqlite3-dev
 libseccomp-dev libcap-ng-dev python3 python3-dev python3-venv python3-packaging python3-resolvelib
 python3-pip-whl python3-pytest libcmocka-dev uidmap procps ca-certificates git"
-lint="clang-format clang-tidy pmccabe"
-[ "${1:-}" = lint ] && packages="$packages $lint"
+case ${1:-} in
+lint) packages="$packages clang-format clang-tidy pmccabe" ;;
+soak) packages="$packages clang libclang-rt-14-dev" ;;
+esac
 
 missing=""
 for p in $packages; do

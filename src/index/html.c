@@ -94,13 +94,21 @@ static char entity(const char *s, size_t len)
 	return code >= ' ' && code < 127 ? (char)code : 0;
 }
 
+#define ENTITY_BYTES 8 /* none that we know is longer; a page of '&' must not take quadratic time \
+			*/
+
+static const char *entity_end(const char *s, size_t len)
+{
+	return memchr(s, ';', len < ENTITY_BYTES ? len : ENTITY_BYTES);
+}
+
 static char *decode(const char *s, size_t len)
 {
 	char *out = mem_zero(1, len + 1);
 	size_t n = 0;
 
 	for (size_t i = 0; i < len; i++) {
-		const char *semi = s[i] == '&' ? memchr(s + i, ';', len - i) : NULL;
+		const char *semi = s[i] == '&' ? entity_end(s + i, len - i) : NULL;
 		char c = semi ? entity(s + i + 1, (size_t)(semi - s) - i - 1) : 0;
 
 		out[n++] = c ? c : s[i];

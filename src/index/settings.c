@@ -220,10 +220,19 @@ static void parse_auth(struct settings *s, json_t *list)
 	}
 }
 
+/* Compared before it is converted: a double beyond a long has no value as one. */
+static long timeout_of(json_t *timeout)
+{
+	double seconds = json_is_number(timeout) ? json_number_value(timeout) : 15;
+
+	if (seconds < 1)
+		return 1;
+	return seconds < 600 ? (long)seconds : 600;
+}
+
 static int parse_root(struct settings *s, json_t *root, const char *index_url, struct err *err)
 {
 	const char *index = json_string_value(json_object_get(root, "index_url"));
-	json_t *timeout = json_object_get(root, "timeout");
 
 	if (index_url)
 		index = index_url;
@@ -237,11 +246,7 @@ static int parse_root(struct settings *s, json_t *root, const char *index_url, s
 	s->cert = mem_strdup(json_string_value(json_object_get(root, "cert")));
 	s->client_cert = mem_strdup(json_string_value(json_object_get(root, "client_cert")));
 	s->proxy = mem_strdup(json_string_value(json_object_get(root, "proxy")));
-	s->timeout_s = json_is_number(timeout) ? (long)json_number_value(timeout) : 15;
-	if (s->timeout_s < 1)
-		s->timeout_s = 1;
-	if (s->timeout_s > 600)
-		s->timeout_s = 600;
+	s->timeout_s = timeout_of(json_object_get(root, "timeout"));
 	return 0;
 }
 

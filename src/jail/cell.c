@@ -53,7 +53,7 @@ static void retire(struct cell *cell)
 	free(cell);
 }
 
-static void on_init_exit(void *arg, int status)
+void cell_on_init_exit(void *arg, int status)
 {
 	struct cell *cell = arg;
 
@@ -86,7 +86,7 @@ static int take_cell(struct making *making, struct wire_msg *m, struct err *err)
 	if (cell->init_pid <= 0)
 		return err_set(err, ERR_SYSTEM, "the cell's init is gone");
 	cell->ended = false;
-	jail_watch(making->jail, cell->init_pid, on_init_exit, cell);
+	jail_watch(making->jail, cell->init_pid, cell_on_init_exit, cell);
 	return 0;
 }
 

@@ -60,7 +60,8 @@ void maker_fail(int sock, uint32_t id, const struct err *err)
 
 	wire_init(&m, WIRE_MAKE_FAILED, id);
 	wire_put_err(&m, err);
-	if (wire_send(sock, &m, &lost) < 0)
+	/* A daemon that has just ended wants no answer. */
+	if (wire_send(sock, &m, &lost) < 0 && lost.sys != EPIPE)
 		log_error("maker", "%s (for: %s)", lost.text, err->text);
 }
 

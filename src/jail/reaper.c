@@ -152,6 +152,12 @@ void reaper_close(struct jail *jail)
 {
 	uv_signal_stop(&jail->reaper->signal);
 	for (int i = 0; i < BUCKETS; i++)
-		while (jail->reaper->table[i])
-			free(take(jail->reaper, jail->reaper->table[i]->pid));
+		while (jail->reaper->table[i]) {
+			struct watch *w = take(jail->reaper, jail->reaper->table[i]->pid);
+
+			/* Nobody will tell any more, and who has it frees it now or later. */
+			if (w->done == cell_on_init_exit)
+				w->done(w->arg, 0);
+			free(w);
+		}
 }
