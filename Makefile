@@ -3,7 +3,7 @@ BUILD ?= build
 MESON ?= meson
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all setup run test bench soak asan lint format install clean help
+.PHONY: all setup run test bench soak fuzz asan lint format install clean help
 
 all: $(BUILD)/build.ninja ## build build/pipsqueak and build/pipsqueakd
 	ninja -C $(BUILD)
@@ -23,10 +23,13 @@ test: all ## unit, end-to-end and security tests
 	tools/run-tests.sh $(BUILD)
 
 asan: setup ## the same suite with AddressSanitizer and UndefinedBehaviorSanitizer
-	$(MAKE) test BUILD=build-asan MESON_FLAGS="-Db_sanitize=address,undefined -Dbuildtype=debug"
+	PIPSQUEAK_SLOWER=$(or $(PIPSQUEAK_SLOWER),3) $(MAKE) test BUILD=build-asan MESON_FLAGS="-Db_sanitize=address,undefined -Dbuildtype=debug"
 
-soak: all ## what proves longer things: kill -9 loops, many forks
-	$(PYTHON) -m pytest -q tests/boot tests/soak --build $(BUILD)
+soak: all ## half an hour of what proves longer things: kill -9 loops, faults, fuzzing, sanitizers (tools/soak.sh)
+	tools/soak.sh $(BUILD)
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (60)
+	tools/fuzz.sh
 
 bench: all ## bench/first: JSON and a table
 	$(PYTHON) bench/first.py --build $(BUILD)
@@ -41,7 +44,7 @@ install: all ## install below Meson's prefix (DESTDIR is honoured)
 	$(MESON) install -C $(BUILD) --no-rebuild
 
 clean: ## remove what was built
-	rm -rf build build-asan
+	rm -rf build build-asan build-fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile

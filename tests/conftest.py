@@ -148,11 +148,14 @@ class Daemon:
         env.update(PIPSQUEAK_DIR=self.base, XDG_CACHE_HOME=os.path.join(BUILD, "test-cache", "user"))
         return env
 
+    def command(self):
+        return [os.path.join(BUILD, "pipsqueakd"), "--dir", self.base, "--lib",
+                os.path.join(BUILD, "lib"), "--cache", os.path.join(BUILD, "test-cache", "cache"),
+                "--listen", "127.0.0.1:0", *self.options]
+
     def start(self):
         self.process = subprocess.Popen(
-            [os.path.join(BUILD, "pipsqueakd"), "--dir", self.base, "--lib",
-             os.path.join(BUILD, "lib"), "--cache", os.path.join(BUILD, "test-cache", "cache"),
-             "--listen", "127.0.0.1:0", *self.options],
+            self.command(),
             stdout=subprocess.PIPE, stderr=open(self.log_path, "a"), text=True,
             env=self.environment(), start_new_session=True)
         line = self.process.stdout.readline().split()

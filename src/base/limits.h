@@ -28,6 +28,7 @@
 #define LIMIT_ZIP_DIRECTORY_BYTES (32 * MIB) /* of a wheel that is read by ranges */
 #define LIMIT_INDEX_SOURCES 64 /* indexes, find-links or hosts in one list of settings */
 #define LIMIT_TAGS 16384       /* that one interpreter takes */
+#define LIMIT_WHEEL_TAGS 1024  /* that one file name's compressed tags stand for */
 #define LIMIT_WHEEL_BYTES (4 * GIB)
 #define LIMIT_REDIRECTS 10
 #define LIMIT_RETRIES 4

@@ -126,7 +126,7 @@ static int split_tags(const char *filename, size_t len, struct span out[3])
 int tags_rank(const struct tags *t, const char *filename, size_t len)
 {
 	struct span parts[3], pythons, python;
-	int best = -1;
+	int best = -1, left = LIMIT_WHEEL_TAGS;
 
 	if (split_tags(filename, len, parts) < 0)
 		return -1;
@@ -138,8 +138,10 @@ int tags_rank(const struct tags *t, const char *filename, size_t len)
 			struct span platforms = parts[2], platform;
 
 			while (next_part(&platforms, &platform)) {
-				int rank = rank_of(t, python, abi, platform);
+				int rank = left-- ? rank_of(t, python, abi, platform) : -1;
 
+				if (left < 0)
+					return best;
 				if (rank >= 0 && (best < 0 || rank < best))
 					best = rank;
 			}

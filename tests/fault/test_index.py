@@ -10,7 +10,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import harness
+import faults
 import wheels
 
 CALLS = {"open": errno.EMFILE, "mkdir": errno.ENOSPC, "write": errno.ENOSPC, "read": errno.EIO, "rename": errno.EIO,
@@ -19,7 +19,7 @@ CALLS = {"open": errno.EMFILE, "mkdir": errno.ENOSPC, "write": errno.ENOSPC, "re
 
 @pytest.fixture(scope="module")
 def top():
-    with harness.place() as path:
+    with faults.place() as path:
         yield path
 
 
@@ -28,51 +28,51 @@ def resolve(top):
     index = wheels.Index()
     index.add("one", {"one.py": "X = 1\n"}, requires=["two"])
     index.add("two", {"two.py": "Y = 2\n"})
-    info = subprocess.run(["/usr/bin/python3", os.path.join(harness.TOP, "python", "pyinfo.py")], check=True,
+    info = subprocess.run(["/usr/bin/python3", os.path.join(faults.TOP, "python", "pyinfo.py")], check=True,
                           capture_output=True, text=True).stdout
     for name, text in (("info", info), ("settings", json.dumps({"index_url": index.url, "timeout": 5}))):
         with open(os.path.join(top, name), "w") as f:
             f.write(text)
 
     def command(cache):
-        return [os.path.join(harness.BUILD, "tests", "unit", "index_tool"), "--cache", cache, "--info",
+        return [os.path.join(faults.BUILD, "tests", "unit", "index_tool"), "--cache", cache, "--info",
                 os.path.join(top, "info"), "--settings", os.path.join(top, "settings"), "--resolver",
-                os.path.join(harness.TOP, "python") + ":" + os.path.join(harness.TOP, "tests", "unit_py", "standin"),
+                os.path.join(faults.TOP, "python") + ":" + os.path.join(faults.TOP, "tests", "unit_py", "standin"),
                 "--fetch", "one"]
 
     cache = os.path.join(top, "right")
-    p, _, _ = harness.run(command(cache))
+    p, _, _ = faults.run(command(cache))
     assert p.returncode == 0, p.stderr
-    yield top, command, harness.tree(cache), p.stdout
+    yield top, command, faults.tree(cache), p.stdout
     index.close()
 
 
 def check(resolve, call, way, at):
     top, command, right, answer = resolve
     cache = os.path.join(top, "cache")
-    harness.fresh(cache)
-    code = harness.KILL if way == "dies" else CALLS[call]
-    p, calls, happened = harness.run(command(cache), call=call, under=cache, at=at, errno=code, stays=way == "stays")
+    faults.fresh(cache)
+    code = faults.KILL if way == "dies" else CALLS[call]
+    p, calls, happened = faults.run(command(cache), call=call, under=cache, at=at, errno=code, stays=way == "stays")
     if happened and way == "dies":
         assert p.returncode == -signal.SIGKILL
     elif p.returncode:
         assert happened and 0 < p.returncode < 99 and p.stderr.strip(), (p.returncode, p.stderr)
     else:
         assert p.stdout == answer
-    for path, what in harness.tree(cache).items():
+    for path, what in faults.tree(cache).items():
         if not path.startswith("tmp/"):
             assert right.get(path) == what, "in the cache, but not whole: " + path
-    p, _, _ = harness.run(command(cache))
+    p, _, _ = faults.run(command(cache))
     assert p.returncode == 0 and p.stdout == answer, p.stderr
-    left, mine = harness.tree(cache), dict(right)
+    left, mine = faults.tree(cache), dict(right)
     assert left == mine
     return calls
 
 
-@pytest.mark.parametrize("way", harness.WAYS)
+@pytest.mark.parametrize("way", faults.WAYS)
 @pytest.mark.parametrize("call", sorted(CALLS))
 def test_index(resolve, call, way):
     calls = check(resolve, call, way, 10 ** 9)
     assert calls or call == "unlink"
-    for at in harness.some(calls):
+    for at in faults.some(calls):
         check(resolve, call, way, at)

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import harness
+import faults
 import wheels
 
 CALLS = {"open": errno.EMFILE, "mkdir": errno.ENOSPC, "write": errno.ENOSPC, "read": errno.EIO, "rename": errno.EIO,
@@ -24,7 +24,7 @@ TAG = "cpython-%d%d"
 
 @pytest.fixture(scope="module")
 def top():
-    with harness.place() as path:
+    with faults.place() as path:
         yield path
 
 
@@ -43,14 +43,14 @@ def steps(top):
     version = os.popen(python + " -c 'import sys; print(\"%d %d\" % sys.version_info[:2])'").read().split()
 
     def command(store):
-        return [os.path.join(harness.BUILD, "tests", "fault", "store_steps"), store,
-                os.path.join(harness.BUILD, "tests", "fault", "fault_installer"), python,
+        return [os.path.join(faults.BUILD, "tests", "fault", "store_steps"), store,
+                os.path.join(faults.BUILD, "tests", "fault", "fault_installer"), python,
                 "cpython-" + "".join(version), ".".join(version), *paths]
 
     store = os.path.join(top, "right")
-    p, _, _ = harness.run(command(store))
+    p, _, _ = faults.run(command(store))
     assert p.returncode == 0, p.stderr
-    right = harness.tree(store)
+    right = faults.tree(store)
     assert sum(path.endswith(".pyc") for path in right) == 4  # two in entries, two in the environment
     return top, command, right
 
@@ -58,32 +58,32 @@ def steps(top):
 def check(top, command, right, call, way, at):
     """One fault, then one run without. Returns how many such calls there were, or None beyond the last."""
     store = os.path.join(top, "store")
-    harness.fresh(store)
-    code = harness.KILL if way == "dies" else CALLS[call]
-    p, calls, happened = harness.run(command(store), call=call, under=store, at=at, errno=code, stays=way == "stays")
+    faults.fresh(store)
+    code = faults.KILL if way == "dies" else CALLS[call]
+    p, calls, happened = faults.run(command(store), call=call, under=store, at=at, errno=code, stays=way == "stays")
     if not happened:
         assert p.returncode == 0, p.stderr
         return calls
-    if code == harness.KILL:
+    if code == faults.KILL:
         assert p.returncode == -signal.SIGKILL
     elif p.returncode:
         assert p.returncode == 1 and p.stderr.strip(), (p.returncode, p.stderr)
         assert len(p.stderr.strip().splitlines()[-1]) > 10
-    for path, what in harness.tree(store).items():
+    for path, what in faults.tree(store).items():
         if path.split("/")[0] in ("wheels", "envs") and path.count("/"):
             assert right.get(path) == what, "published, but not whole: " + path
-    p, _, _ = harness.run(command(store))
+    p, _, _ = faults.run(command(store))
     assert p.returncode == 0, p.stderr
-    assert harness.tree(store) == right
+    assert faults.tree(store) == right
     return calls
 
 
-@pytest.mark.parametrize("way", harness.WAYS)
+@pytest.mark.parametrize("way", faults.WAYS)
 @pytest.mark.parametrize("call", sorted(CALLS))
 def test_store(steps, call, way):
     top, command, right = steps
     calls = check(top, command, right, call, way, 10 ** 9)
     if call not in ("truncate", "mmap"):  # what this store need not use
         assert calls
-    for at in harness.some(calls):
+    for at in faults.some(calls):
         check(top, command, right, call, way, at)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the long tests share: how long, with which luck, and what must not grow."""
+import os
+import random
+import threading
+
+from conftest import of_daemon
+
+# The whole of `make soak` takes about so long on two cores; everything scales with it.
+MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
+SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
+
+
+def luck(what):
+    """Chance that can be had again: the seed is shown when a test fails."""
+    print("SOAK_SEED=%d" % SEED)
+    return random.Random("%d %s" % (SEED, what))
+
+
+def together(*calls):
+    """Start each (function, arguments...) in a thread of its own; join them later."""
+    threads = [threading.Thread(target=c[0], args=c[1:]) for c in calls]
+    for t in threads:
+        t.start()
+    return threads
+
+
+def joined(threads, seconds):
+    for t in threads:
+        t.join(seconds)
+    assert not any(t.is_alive() for t in threads), "a request was never answered"
+
+
+def groups_of(d):
+    return sum(len(folders) for where, folders, _ in os.walk("/sys/fs/cgroup")
+               if "pipsqueak-%d" % d.process.pid in where or where.endswith("pipsqueak-%d" % d.process.pid))
+
+
+def memory_kb(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return int(next(line for line in f if line.startswith("RssAnon")).split()[1])
+
+
+def census(d):
+    """What the daemon has of everything that could leak."""
+    with open("/proc/%d/mountinfo" % d.process.pid) as f:
+        mounts = len(f.readlines())
+    return {"descriptors": d.descriptors(), "processes": len(of_daemon(d.process.pid)[0]), "mounts": mounts,
+            "cgroups": groups_of(d), "memory_kb": memory_kb(d.process.pid)}
+
+
+def temporary(base):
+    """Half-made files and directories: none when a daemon has just started."""
+    found = []
+    for top in ("cache/index/tmp", "cache/store/tmp", "state/tmp"):
+        for where, folders, files in os.walk(os.path.join(base, top)):
+            found += [os.path.join(where, name) for name in folders + files]
+    return found
+
+
+def versions(base):
+    """function -> the versions whose code is on disk."""
+    apps = os.path.join(base, "state", "apps")
+    return {name: sorted(os.listdir(os.path.join(apps, name))) for name in os.listdir(apps)}
