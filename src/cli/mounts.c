@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,7 +33,7 @@ int mounts_open(struct mounts *m, unsigned int host_id, struct err *err)
 {
 	char path[64], byte;
 	int ready[2], rc;
-	pid_t pid;
+	pid_t pid, parent = getpid();
 
 	if (pipe2(ready, O_CLOEXEC) < 0)
 		return err_sys(err, errno, "pipe");
@@ -40,7 +41,10 @@ int mounts_open(struct mounts *m, unsigned int host_id, struct err *err)
 	if (pid < 0)
 		return err_sys(err, errno, "fork");
 	if (pid == 0) {
-		if (unshare(CLONE_NEWUSER) < 0 || write(ready[1], "r", 1) != 1)
+		/* It must not outlive a client that is killed just now. After unshare(), which may
+		 * clear the signal. */
+		if (unshare(CLONE_NEWUSER) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
+		    getppid() != parent || write(ready[1], "r", 1) != 1)
 			_exit(1);
 		pause();
 		_exit(0);

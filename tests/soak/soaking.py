@@ -2,7 +2,9 @@
 """What the long tests share: how long, with which luck, and what must not grow."""
 import os
 import random
+import signal
 import threading
+import time
 
 from conftest import of_daemon
 
@@ -47,6 +49,43 @@ def census(d):
         mounts = len(f.readlines())
     return {"descriptors": d.descriptors(), "processes": len(of_daemon(d.process.pid)[0]), "mounts": mounts,
             "cgroups": groups_of(d), "memory_kb": memory_kb(d.process.pid)}
+
+
+def interpreters(d):
+    return [p for p in of_daemon(d.process.pid)[0] if b"bootstrap" in p.words and p.state != "Z"]
+
+
+def bare(d):
+    """Kill every interpreter, whose pools of cells would make any comparison vague; what has the daemon
+    then? It may make its root anew meanwhile."""
+    before = interpreters(d)
+    for p in before:
+        try:
+            os.kill(p.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    d.becomes(lambda: not {p.key for p in before} & {p.key for p in interpreters(d)})
+    d.becomes(lambda: d.get("/status").json["nodes"] <= 1)
+    least, since = census(d), time.monotonic()
+    while time.monotonic() < since + 3:  # what is being taken apart goes
+        now = census(d)
+        if sum(now.values()) < sum(least.values()):
+            least, since = now, time.monotonic()
+        time.sleep(0.1)
+    return least
+
+
+# cgroups are kept and used again: as many as were ever in use at once, in three controllers on v1.
+AT_ONCE = 3 * 64
+
+
+def same(begin, end):
+    """No more of anything than in the beginning; a root may be there or not."""
+    assert end["mounts"] == begin["mounts"]
+    assert end["processes"] <= begin["processes"] + 4, (begin, end)
+    assert end["descriptors"] <= begin["descriptors"] + 16, (begin, end)
+    assert end["memory_kb"] <= begin["memory_kb"] + 8192, (begin, end)
+    assert end["cgroups"] <= AT_ONCE
 
 
 def temporary(base):

@@ -9,11 +9,12 @@ import signal
 import threading
 import time
 
-from soaking import MINUTES, census, joined, luck
-from test_kills import fresh, package, quiet  # noqa: F401 (a fixture is used by its name)
+from soaking import MINUTES, bare, joined, luck, same
+from test_kills import fresh, package  # noqa: F401 (a fixture is used by its name)
 
-from conftest import of_daemon, zip_of
+from conftest import SLOWER, of_daemon, zip_of
 
+SLOWEST = 30  # seconds for any request; the daemon's own deadlines are shorter
 SECONDS = max(10, 60 * MINUTES / 6)
 NAMES = ["f%d" % n for n in range(6)]
 # What a request may be told while others remove, redeploy and kill.
@@ -29,11 +30,17 @@ class Mix:
         self.stop = threading.Event()
         self.counter = 0
 
-    def note(self, what, reply):
+    def ask(self, what, *request):
+        began = time.monotonic()
+        reply = self.d.request(*request)
+        seconds = time.monotonic() - began
         with self.lock:
             self.statuses[what, reply.status] += 1
+            if seconds > SLOWEST * SLOWER:
+                self.wrong.append((what, request[:2], "%.0f s" % seconds, reply.status, reply.body[:300]))
             if reply.status not in ALLOWED:
                 self.wrong.append((what, reply.status, reply.body[:300]))
+        return reply
 
     def number(self):
         with self.lock:
@@ -49,23 +56,22 @@ class Mix:
         with self.lock:
             self.deployed[name].add(mark)
         headers = [("Content-Type", "application/zip"), ("X-Pip-Settings", self.index.settings)]
-        self.note("deploy", self.d.request("PUT", "/functions/" + name, zip_of(files), headers, 120))
+        self.ask("deploy", "PUT", "/functions/" + name, zip_of(files), headers, 120)
 
     def call(self, chance):
         name, event = chance.choice(NAMES), self.number()
-        reply = self.d.call(name, event)
-        self.note("call", reply)
+        reply = self.ask("call", "POST", "/run/" + name, b"%d" % event)
         if reply.status == 200:
             said = reply.json
             if said[0] != name or said[1] not in self.deployed[name] or said[2] != event:
                 self.wrong.append(("call", name, event, said))
 
     def remove(self, chance):
-        self.note("remove", self.d.request("DELETE", "/functions/" + chance.choice(NAMES)))
+        self.ask("remove", "DELETE", "/functions/" + chance.choice(NAMES))
 
     def look(self, chance):
         path = chance.choice(("/status", "/tree", "/functions", "/functions/f1/logs"))
-        self.note("look", self.d.get(path))
+        self.ask("look", "GET", path)
 
     def run(self, chance):
         mark = "%d" % self.number()
@@ -108,12 +114,12 @@ class Mix:
         joined(threads, 300)
 
     def calm(self):
-        """All functions go; what is kept for the next call goes with them."""
+        """All functions go, and what is kept for the next call."""
         for name in NAMES:
             self.d.request("DELETE", "/functions/" + name)
         self.d.becomes(lambda: not any(self.d.get("/status").json[what] for what in
                                        ("instances", "spares", "calls_now", "runs_now")), 60)
-        time.sleep(2)
+        return bare(self.d)
 
 
 def test_mix(fresh, index):  # noqa: F811
@@ -121,15 +127,14 @@ def test_mix(fresh, index):  # noqa: F811
     fresh.allowed = [r"ended with status"]
     mix = Mix(fresh, index, luck("mix"))
     mix.for_seconds(SECONDS / 6)
-    mix.calm()
-    begin = census(fresh)
+    begin = mix.calm()
     mix.for_seconds(SECONDS * 5 / 6)
-    mix.calm()
-    print(json.dumps({"%s %s" % k: n for k, n in sorted(mix.statuses.items(), key=str)}), begin, census(fresh))
+    end = mix.calm()
+    print(json.dumps({"%s %s" % k: n for k, n in sorted(mix.statuses.items(), key=str)}), begin, end)
     assert not mix.wrong, mix.wrong[:10]
     assert mix.statuses["call", 200] > SECONDS and mix.statuses["deploy", 200] > SECONDS / 10
     assert mix.statuses["run", 0] > SECONDS / 20
     fresh.check_log()
-    quiet(fresh, begin)
+    same(begin, end)
     fresh.deployed("after", {"handler.py": "def handler(e): return e"})
     assert fresh.call("after", "all").json == "all"
