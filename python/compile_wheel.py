@@ -11,8 +11,12 @@ from importlib._bootstrap_external import _code_to_hash_pyc
 from importlib.util import cache_from_source, source_hash
 
 
+def fail(error):
+    raise error  # os.walk() would leave out what it cannot read
+
+
 def sources(site):
-    for folder, folders, names in os.walk(site):
+    for folder, folders, names in os.walk(site, onerror=fail):
         folders.sort()
         for name in sorted(names):
             if name.endswith(".py"):

@@ -164,3 +164,17 @@ bool fd_is_dir(int fd)
 
 	return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
+
+int fd_next_entry(DIR *dir, struct dirent **out, struct err *err)
+{
+	struct dirent *e;
+
+	do {
+		errno = 0;
+		e = readdir(dir);
+	} while (e && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0));
+	if (!e && errno)
+		return err_sys(err, errno, "reading a directory");
+	*out = e;
+	return e ? 1 : 0;
+}

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -32,3 +33,6 @@ warn_unused int fd_mkdirs(const char *path, mode_t mode, struct err *err);
 /* Remove a tree below dirfd without following symlinks or crossing mounts; missing is success. */
 warn_unused int fd_remove_tree(int dirfd, const char *name, struct err *err);
 bool fd_is_dir(int fd);
+/* The next entry of a directory, "." and ".." left out: 1, at its end 0, and -1 when it cannot be
+ * read: what readdir() alone does not tell from the end. */
+warn_unused int fd_next_entry(DIR *dir, struct dirent **out, struct err *err);

@@ -94,8 +94,9 @@ static char entity(const char *s, size_t len)
 	return code >= ' ' && code < 127 ? (char)code : 0;
 }
 
-#define ENTITY_BYTES 8 /* none that we know is longer; a page of '&' must not take quadratic time \
-			*/
+#define ENTITY_BYTES                                                                 \
+	8 /* none that we know is longer; a page of '&' must not take quadratic time \
+	   */
 
 static const char *entity_end(const char *s, size_t len)
 {

@@ -49,7 +49,7 @@ typedef void (*jail_job_fn)(void *arg, int status, const struct err *err);
 warn_unused int jail_job_start(struct jail *jail, const struct jail_job_spec *spec,
 			       jail_job_fn done, void *arg, struct err *err);
 
-#ifndef JAIL_LIB /* tests run the installer in no sandbox */
+#ifndef JAIL_LIB		  /* tests run the installer in no sandbox */
 #define JAIL_LIB "/pipsqueak/lib" /* our own files, inside every sandbox */
 #endif
 #define JAIL_ENV "/pipsqueak/env" /* the environment tree, inside every sandbox */

@@ -56,15 +56,13 @@ static int link_tree(struct merge *m, const char *dist, int from, int to, struct
 	int copy = fcntl(from, F_DUPFD_CLOEXEC, 0);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *e;
-	int rc = 0;
+	int rc = 0, more = 0;
 
 	if (!dir)
 		return err_sys(err, errno, "reading a store entry");
-	while (rc == 0 && (e = readdir(dir))) {
+	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0) {
 		auto_close int sub_from = -1, sub_to = -1;
 
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
 		if (e->d_type != DT_DIR) {
 			rc = place_file(m, dist, from, to, e->d_name, err);
 			continue;
@@ -81,7 +79,7 @@ static int link_tree(struct merge *m, const char *dist, int from, int to, struct
 			rc = link_tree(m, dist, sub_from, sub_to, err);
 	}
 	closedir(dir);
-	return rc;
+	return more < 0 ? -1 : rc;
 }
 
 static int write_at(int dir, const char *name, mode_t mode, const char *text, struct err *err)
@@ -138,21 +136,36 @@ static int copy_script(int from, int bin, const char *name, struct err *err)
 	return fd_write_all(fd, out.data, out.len, err);
 }
 
+/* A part that not every entry has: *out is -1 when this one has none. Any other failure is one, or
+ * an environment without the part would be kept for good. */
+static int open_part(int entry, const char *name, int *out, struct err *err)
+{
+	*out = openat(entry, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*out < 0 && errno != ENOENT)
+		return err_sys(err, errno, "opening '%s'", name);
+	return 0;
+}
+
 static int copy_scripts(int entry, int bin, struct err *err)
 {
-	int from = openat(entry, "data/scripts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int copy = from < 0 ? -1 : fcntl(from, F_DUPFD_CLOEXEC, 0);
-	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	auto_close int from = -1;
+	int copy, rc = 0, more = 0;
 	struct dirent *e;
-	int rc = 0;
+	DIR *dir;
 
-	while (dir && rc == 0 && (e = readdir(dir)))
+	if (open_part(entry, "data/scripts", &from, err) < 0)
+		return -1;
+	if (from < 0)
+		return 0;
+	copy = fcntl(from, F_DUPFD_CLOEXEC, 0);
+	dir = copy < 0 ? NULL : fdopendir(copy);
+	if (!dir)
+		return err_sys(err, errno, "reading the scripts");
+	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0)
 		if (e->d_type == DT_REG)
 			rc = copy_script(from, bin, e->d_name, err);
-	if (dir)
-		closedir(dir);
-	fd_close(&from);
-	return rc;
+	closedir(dir);
+	return more < 0 ? -1 : rc;
 }
 
 static int entry_scripts(int entry, int site, int bin, struct err *err)
@@ -183,11 +196,13 @@ static int merge_entry(struct merge *m, size_t i, int site, int top, struct err 
 	auto_close int bin = openat(top, "bin", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	auto_close int entry = open(m->entries[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	auto_close int from = openat(entry, "site", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	auto_close int data = openat(entry, "data/data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	auto_close int headers = openat(entry, "data/headers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_close int data = -1, headers = -1;
 
 	if (entry < 0 || from < 0 || bin < 0)
 		return err_sys(err, errno, "opening the store entry of %s", m->names[i]);
+	if (open_part(entry, "data/data", &data, err) < 0 ||
+	    open_part(entry, "data/headers", &headers, err) < 0)
+		return -1;
 	if (link_tree(m, m->names[i], from, site, err) < 0)
 		return -1;
 	if (data >= 0 && link_tree(m, m->names[i], data, top, err) < 0)

@@ -13,6 +13,7 @@
  * Without FAULT_STAYS a caller that tries again gets what it asks for: as on a disk that was full
  * for a moment.
  */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -176,6 +177,15 @@ char *mkdtemp(char *path)
 {
 	return fails_at("mkdir", AT_FDCWD, path) ? NULL : REAL(mkdtemp)(path);
 }
+
+/* Whoever sees the end of a directory in a failure has read half of it. */
+#define READDIR(name, type)                                                      \
+	type *name(DIR *dir)                                                     \
+	{                                                                        \
+		return fails_on("readdir", dirfd(dir)) ? NULL : REAL(name)(dir); \
+	}
+READDIR(readdir, struct dirent)
+READDIR(readdir64, struct dirent64)
 
 #define ON(type, name, call, params, args) \
 	type name params                   \

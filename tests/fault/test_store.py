@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults
 import wheels
 
-CALLS = {"open": errno.EMFILE, "mkdir": errno.ENOSPC, "write": errno.ENOSPC, "read": errno.EIO, "rename": errno.EIO,
+CALLS = {"open": errno.EMFILE, "mkdir": errno.ENOSPC, "write": errno.ENOSPC, "read": errno.EIO, "readdir": errno.EIO, "rename": errno.EIO,
          "link": errno.ENOSPC, "symlink": errno.ENOSPC, "unlink": errno.EIO, "sync": errno.EIO, "chmod": errno.EIO,
          "lock": errno.ENOLCK, "mmap": errno.ENOMEM, "truncate": errno.EIO}
 TAG = "cpython-%d%d"

@@ -86,7 +86,7 @@ def scripts(d):
 def helpers():
     """Processes of dead clients come to us: this process adopts orphans."""
     return [p for p in processes().values()
-            if p.parent == os.getpid() and p.state != "Z" and p.words.startswith(CLI.encode())]
+            if p.parent == os.getpid() and p.state != "Z" and p.words.split(b"\0")[0] == CLI.encode()]
 
 
 def test_clients_are_killed(fresh, index):
