@@ -31,6 +31,7 @@ def run(argv, timeout=60, **fault):
                FAULT_CALL=fault["call"], FAULT_UNDER=fault["under"], FAULT_AT=str(fault["at"]),
                FAULT_ERRNO=str(fault["errno"]), FAULT_STAYS="1" if fault.get("stays") else "0")
     p = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, env=env, start_new_session=True)
+    assert "Sanitizer" not in p.stderr and "runtime error" not in p.stderr, p.stderr
     with open(counter, "rb") as f:
         calls, happened = struct.unpack("QQ", f.read())
     return p, calls, bool(happened)

@@ -5,6 +5,7 @@ at the beginning."""
 import collections
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -19,6 +20,22 @@ SECONDS = max(10, 60 * MINUTES / 6)
 NAMES = ["f%d" % n for n in range(6)]
 # What a request may be told while others remove, redeploy and kill.
 ALLOWED = {200, 204, 404, 409, 429, 500, 502, 503}
+
+
+# How an interpreter ends that is told to fork or to import when what it talks to has just been killed.
+DEATH = re.compile(r"BrokenPipeError|ConnectionResetError|EOFError")
+
+
+def ends_of_tracebacks(log):
+    """What each traceback of a zygote says at its end."""
+    inside = False
+    for line in log.splitlines():
+        said = line.partition("says: ")[2]
+        if said.startswith("Traceback"):
+            inside = True
+        elif inside and said and not said.startswith(" "):
+            inside = False
+            yield said
 
 
 class Mix:
@@ -124,7 +141,7 @@ class Mix:
 
 def test_mix(fresh, index):  # noqa: F811
     # Deaths that the test itself brings about.
-    fresh.allowed = [r"ended with status"]
+    fresh.allowed = [r"could not start as a zygote", r"says: Traceback"]
     mix = Mix(fresh, index, luck("mix"))
     mix.for_seconds(SECONDS / 6)
     begin = mix.calm()
@@ -132,6 +149,8 @@ def test_mix(fresh, index):  # noqa: F811
     end = mix.calm()
     print(json.dumps({"%s %s" % k: n for k, n in sorted(mix.statuses.items(), key=str)}), begin, end)
     assert not mix.wrong, mix.wrong[:10]
+    strange = [line for line in ends_of_tracebacks(fresh.log()) if not DEATH.search(line)]
+    assert not strange, strange[:10]
     assert mix.statuses["call", 200] > SECONDS and mix.statuses["deploy", 200] > SECONDS / 10
     assert mix.statuses["run", 0] > SECONDS / 20
     fresh.check_log()
