@@ -43,6 +43,11 @@ def swallow(f, *args):
         pass
 
 
+def many_calls(d, name):
+    for i in range(1000):
+        d.call(name, i)
+
+
 def after_a_start(d, names):
     """Only what is of use is there."""
     own = [p for p in temporary(d.base) if "/%d-" % d.process.pid not in p]
@@ -62,9 +67,9 @@ def test_the_daemon_is_killed(fresh, index):
         files = package(index, n)
         names.add(name)
         began = time.monotonic()
-        threads = together((swallow, lambda: d.deploy(name, files, settings=index.settings)),
-                           (swallow, lambda: [d.call("steady", i) for i in range(1000)]),
-                           (swallow, lambda: [d.call(name, i) for i in range(1000)]),
+        threads = together((swallow, d.deploy, name, files, "", index.settings),
+                           (swallow, many_calls, d, "steady"),
+                           (swallow, many_calls, d, name),
                            (swallow, lambda: d.cli("run", "-c", "import time; time.sleep(30)", timeout=60)))
         time.sleep(chance.uniform(0, 1.2) * SLOWER)
         moments.append(time.monotonic() - began)
