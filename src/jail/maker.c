@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,6 +28,12 @@
 #include "jail/rootfs.h"
 #include "wire/messages.h"
 #include "wire/wire.h"
+
+/* What the maker has of the daemon. */
+struct ends {
+	int sock;
+	int daemon; /* its pidfd */
+};
 
 struct cell_request {
 	uint64_t mode;
@@ -166,26 +174,37 @@ static int put_namespaces(struct wire_msg *m, int proc, const struct cell_reques
 	return 0;
 }
 
-/* A cell's init: reaps what is orphaned inside and is killed from outside. It holds nothing. */
-static void __attribute__((noreturn)) init_main(void)
+/* A cell's init: reaps what is orphaned inside, is killed from outside, and ends with the daemon,
+ * whose pidfd is all it holds. The parent-death signal alone is not enough: a cell may be under way
+ * while the daemon dies, and belongs to another parent then. */
+static void __attribute__((noreturn)) init_main(int daemon)
 {
+	struct pollfd fds[2];
 	struct err err;
 	sigset_t set;
 
-	syscall(SYS_close_range, 0, ~0U, 0);
-	prctl(PR_SET_NAME, "pipsqueak-init");
-	if (enter_drop_capabilities(&err) < 0)
+	if (dup2(daemon, 0) < 0)
 		_exit(1);
+	syscall(SYS_close_range, 1, ~0U, 0);
+	prctl(PR_SET_NAME, "pipsqueak-init");
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	for (;;) {
-		int sig;
+	fds[0] = (struct pollfd){ .fd = 0, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = signalfd(-1, &set, SFD_NONBLOCK), .events = POLLIN };
+	if (fds[1].fd < 0 || enter_drop_capabilities(&err) < 0)
+		_exit(1);
+	while (!fds[0].revents) {
+		struct signalfd_siginfo info;
 
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			continue;
-		sigwait(&set, &sig);
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			break;
+		while (read(fds[1].fd, &info, sizeof(info)) > 0)
+			continue;
 	}
+	_exit(0);
 }
 
 static int finish_cell(int proc, const struct cell_request *r, struct wire_msg *m, struct err *err)
@@ -213,7 +232,7 @@ static int finish_cell(int proc, const struct cell_request *r, struct wire_msg *
 }
 
 struct newborn {
-	int sock, proc, go;
+	int sock, daemon, proc, go;
 	uint32_t id;
 };
 
@@ -233,7 +252,7 @@ static void __attribute__((noreturn)) cell_child(const struct newborn *n, struct
 	}
 	if (!(r->mode & MAKER_NEW_PID))
 		_exit(0);
-	init_main();
+	init_main(n->daemon);
 }
 
 /* Become the asking node's id in the node's user namespace: what it then makes, the node owns. */
@@ -270,7 +289,7 @@ static int pid_in(int proc, int pidfd, struct err *err)
 	return pid;
 }
 
-static int make_cell(int sock, uint32_t id, struct cell_request *r, struct err *err)
+static int make_cell(const struct ends *ends, uint32_t id, struct cell_request *r, struct err *err)
 {
 	uint64_t flags = CLONE_PARENT | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
 	auto_close int proc = open(ROOTFS_PROC, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -293,7 +312,7 @@ static int make_cell(int sock, uint32_t id, struct cell_request *r, struct err *
 	if (pid < 0)
 		return err_sys(err, errno, "making namespaces");
 	if (pid == 0) {
-		struct newborn n = { .sock = sock, .proc = proc, .go = go[0], .id = id };
+		struct newborn n = { ends->sock, ends->daemon, proc, go[0], id };
 
 		close(go[1]);
 		cell_child(&n, r);
@@ -309,21 +328,21 @@ static int make_cell(int sock, uint32_t id, struct cell_request *r, struct err *
 	return 0;
 }
 
-static void serve(int sock, struct wire_msg *m)
+static void serve(const struct ends *ends, struct wire_msg *m)
 {
 	struct cell_request r;
 	struct err err;
 	int rc;
 
 	if (m->type == WIRE_SPAWN) {
-		rc = maker_spawn(sock, m, &err);
+		rc = maker_spawn(ends->sock, m, &err);
 	} else {
 		rc = read_cell_request(m, &r, &err);
 		if (rc == 0)
-			rc = make_cell(sock, m->id, &r, &err);
+			rc = make_cell(ends, m->id, &r, &err);
 	}
 	if (rc < 0)
-		maker_fail(sock, m->id, &err);
+		maker_fail(ends->sock, m->id, &err);
 }
 
 static void add_prefix(int sock, struct wire_msg *m)
@@ -363,18 +382,18 @@ static void say_ready(int sock)
 		_exit(1);
 }
 
-static void hand_on(int sock, struct wire_msg *m)
+static void hand_on(const struct ends *ends, struct wire_msg *m)
 {
 	struct err err;
 	int pid = maker_clone(CLONE_PARENT, NULL, 0);
 
 	if (pid == 0) {
-		serve(sock, m);
+		serve(ends, m);
 		_exit(0);
 	}
 	if (pid < 0) {
 		err_sys(&err, errno, "cloning a maker");
-		maker_fail(sock, m->id, &err);
+		maker_fail(ends->sock, m->id, &err);
 	}
 }
 
@@ -395,7 +414,7 @@ static bool join_pids(int sock, const struct wire_msg *m)
 	return false;
 }
 
-static void __attribute__((noreturn)) stay(int sock, int front)
+static void __attribute__((noreturn)) stay(const struct ends *ends, int front)
 {
 	struct err err;
 
@@ -406,11 +425,11 @@ static void __attribute__((noreturn)) stay(int sock, int front)
 
 		if (rc <= 0)
 			_exit(rc < 0);
-		hand_on(sock, &m);
+		hand_on(ends, &m);
 	}
 }
 
-static int start_second(int sock, int *out, struct err *err)
+static int start_second(const struct ends *ends, int *out, struct err *err)
 {
 	int pair[2], pid;
 
@@ -419,29 +438,30 @@ static int start_second(int sock, int *out, struct err *err)
 	pid = maker_clone(CLONE_PARENT, NULL, 0);
 	if (pid == 0) {
 		close(pair[0]);
-		stay(sock, pair[1]);
+		stay(ends, pair[1]);
 	}
 	close(pair[1]);
 	*out = pair[0];
 	return pid < 0 ? err_sys(err, errno, "cloning the maker") : 0;
 }
 
-static void dispatch(int sock, int second, struct wire_msg *m)
+static void dispatch(const struct ends *ends, int second, struct wire_msg *m)
 {
 	struct err err;
 
 	if (m->type == WIRE_ADD_PREFIX) {
-		add_prefix(sock, m);
+		add_prefix(ends->sock, m);
 	} else if (m->type == WIRE_MAKE_CELL && wire_get_u64(m, WIRE_T_MODE, 0) & MAKER_IN_PID) {
-		if (join_pids(sock, m))
-			hand_on(sock, m);
+		if (join_pids(ends->sock, m))
+			hand_on(ends, m);
 	} else if (wire_send(second, m, &err) < 0) {
-		maker_fail(sock, m->id, &err);
+		maker_fail(ends->sock, m->id, &err);
 	}
 }
 
 void maker_main(int sock, const char *lib_dir)
 {
+	struct ends ends = { sock, (int)syscall(SYS_pidfd_open, getppid(), 0) };
 	struct err err;
 	int second = -1;
 
@@ -449,7 +469,10 @@ void maker_main(int sock, const char *lib_dir)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGINT, SIG_IGN); /* the daemon decides when to end */
 	signal(SIGTERM, SIG_IGN);
-	if (set_up(lib_dir, &err) < 0 || start_second(sock, &second, &err) < 0) {
+	if (ends.daemon < 0)
+		err_sys(&err, errno, "opening the daemon");
+	if (ends.daemon < 0 || set_up(lib_dir, &err) < 0 ||
+	    start_second(&ends, &second, &err) < 0) {
 		maker_fail(sock, 0, &err);
 		_exit(1);
 	}
@@ -460,6 +483,6 @@ void maker_main(int sock, const char *lib_dir)
 
 		if (rc <= 0)
 			_exit(rc < 0);
-		dispatch(sock, second, &m);
+		dispatch(&ends, second, &m);
 	}
 }
