@@ -166,7 +166,8 @@ def serve(state, me):
     if role == "node":
         if me["env"]:
             use_environment(state)
-        state.part("node")["become_node"](state, me["stream"], words(fields, c.T_MODULES))
+        state.part("node")["become_node"](state, me["stream"], words(fields, c.T_MODULES),
+                                          "watch" in words(fields, c.T_FLAGS))
         os.close(me["stream"])
         return me["control"]
     gc.enable()

@@ -55,7 +55,8 @@ struct subject {
 	struct ids provides, env;
 	struct ids lock_provides; /* of absent_known's first lock_asked things */
 	size_t lock_asked;
-	struct ids excluded; /* dists that cannot sleep: imported after the fork */
+	struct ids excluded; /* modules that cannot sleep, or that import one: left to the child */
+	bool watch;	     /* the next node is to find out which */
 	uint32_t tries;
 	char *cannot;  /* why no node of its own can be made */
 	bool queued;   /* waits in, or is being, grown */
