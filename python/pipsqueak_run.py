@@ -6,6 +6,7 @@ Runs in: children of `pipsqueak run`. tests/boot compares each detail with a pla
 import os
 import sys
 
+import _codecs
 import _io
 
 gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
@@ -57,13 +58,24 @@ def remake_stream(fd, name, encoding, errors):
         buffered = kind.__new__(kind)
         stream = _io.TextIOWrapper.__new__(_io.TextIOWrapper)
     raw.name = "<%s>" % name
-    buffered.__init__(raw, raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE)
-    stream.__init__(buffered, encoding, errors, "\n", line_buffering=raw.isatty() or fd == 2)
+    at_once = fd > 0 and bool(os.environ.get("PYTHONUNBUFFERED"))
+    if at_once:
+        buffered = raw
+    else:
+        buffered.__init__(raw, raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE)
+    stream.__init__(buffered, encoding, errors, "\n", line_buffering=raw.isatty() or fd == 2,
+                    write_through=at_once)
     stream.mode = mode
     return stream
 
 
 def rebuild_stdio(encoding, errors):
+    wanted, _, how = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    try:
+        encoding = _codecs.lookup(wanted).name if wanted else encoding
+    except LookupError:
+        wanted = ""  # a plain interpreter would not start at all
+    errors = how or ("strict" if wanted else errors)
     for fd, name, how in ((0, "stdin", errors), (1, "stdout", errors),
                           (2, "stderr", "backslashreplace")):
         replaced = getattr(sys, name, None) is not getattr(sys, "__%s__" % name)
@@ -286,6 +298,10 @@ def set_up(state, fields, use_environment):
     if process is not None:
         process.ORIGINAL_DIR = os.getcwd()  # what it found when it was imported
     use_environment()
+    afresh = state.part("afresh")
+    if afresh["needed"]():
+        afresh["script"](state.words(fields, c.T_TEXT))
+    afresh["follow"]()
     sys.argv = state.words(fields, c.T_ARGV) or [""]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable] + (state.words(fields, c.T_TEXT) or sys.argv)

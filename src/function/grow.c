@@ -242,8 +242,8 @@ void grow_consider(struct functions *f, struct subject *s)
 {
 	struct node *parent;
 
-	if (s->queued || s->cannot || !s->profiles || f->draining || !s->interp->root ||
-	    f->grow_queued == LIMIT_GROW_QUEUE || s->tries > LIMIT_GROW_TRIES)
+	if (s->queued || s->cannot || s->afresh || !s->profiles || f->draining ||
+	    !s->interp->root || f->grow_queued == LIMIT_GROW_QUEUE || s->tries > LIMIT_GROW_TRIES)
 		return;
 	if (!knowledge_where(f, s, &parent))
 		return;

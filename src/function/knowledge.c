@@ -305,6 +305,8 @@ struct node *knowledge_choose(struct functions *f, struct subject *s)
 	struct node *n;
 	int at;
 
+	if (s->afresh) /* no import of a node's would be of use */
+		return s->interp->root;
 	if (s->gen == f->gen && s->best) { /* nothing has changed since this was chosen */
 		n = knowledge_find(f, s->best);
 		if (n)

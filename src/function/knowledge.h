@@ -43,7 +43,9 @@ struct subject {
 	const char *env_path; /* NULL: no dists */
 	char **own;	      /* upload_own_names() */
 	char **env_names;     /* variables set to something else than a zygote has */
-	struct ids dists;     /* the closure */
+	bool afresh; /* one of them needs an interpreter of its own (PYTHONHASHSEED): the root's
+			child starts one */
+	struct ids dists; /* the closure */
 	uint32_t closure;
 	struct seen_module *seen; /* import order */
 	size_t nseen;
@@ -66,10 +68,12 @@ struct subject {
 	struct subject *next; /* list of scripts */
 };
 
-/* lock and own and env_names are taken over. */
+/* lock is taken over. */
 struct subject *subject_new(struct functions *f, const char *key, struct interp *interp,
 			    struct lock *lock);
 void subject_unref(struct subject *s);
+/* What it is started with, NAME=VALUE; its names are kept. */
+void subject_set_env(struct subject *s, const char *const *env);
 /* The profile as JSON text, to and from the state database. */
 void subject_load(struct subject *s);
 /* Learn from a PROFILE message (untrusted) and keep it; then maybe make a node. */

@@ -29,6 +29,46 @@ struct subject *subject_new(struct functions *f, const char *key, struct interp 
 	return s;
 }
 
+/* Read by an interpreter at its start, and so too late for one that is forked. What the bootstrap
+ * can follow (pipsqueak_afresh.py has the values that change nothing) is not among them. */
+static bool is_for_the_start(const char *name)
+{
+	static const char *const later[] = {
+		"PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE",
+		"PYTHONNOUSERSITE", "PYTHONBREAKPOINT", "PYTHONASYNCIODEBUG",
+		"PYTHONSTARTUP",    "PYTHON_COLORS",	"PYTHON_HISTORY",
+	};
+
+	for (size_t i = 0; i < array_len(later); i++)
+		if (strcmp(name, later[i]) == 0)
+			return false;
+	return strncmp(name, "PYTHON", 6) == 0;
+}
+
+void subject_set_env(struct subject *s, const char *const *env)
+{
+	static const char *const same[] = { "PATH=/usr/bin:/bin", "HOME=" JAIL_HOME,
+					    "LANG=C.UTF-8" };
+	size_t n = 0, count = 0;
+
+	upload_names_free(s->env_names);
+	s->afresh = false;
+	while (env && env[n])
+		n++;
+	s->env_names = mem_zero(n + 1, sizeof(char *));
+	for (size_t i = 0; i < n; i++) {
+		bool differs = true;
+
+		for (size_t k = 0; k < array_len(same); k++)
+			differs = differs && strcmp(same[k], env[i]) != 0;
+		if (!differs)
+			continue;
+		s->env_names[count] = mem_strndup(env[i], strcspn(env[i], "="));
+		s->afresh = s->afresh || is_for_the_start(s->env_names[count]);
+		count++;
+	}
+}
+
 static void forget_profile(struct subject *s)
 {
 	free(s->seen);

@@ -19,7 +19,7 @@ from conftest import BUILD, Daemon, new_base
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHONS = os.environ.get("PIPSQUEAK_SOAK_PYTHONS", "/usr/bin/python3").split(",")
 with open(os.path.join(HERE, "workloads.jsonl")) as lines:
-    WORKLOADS = {row["dist"]: row["use"] for row in map(json.loads, lines)}
+    WORKLOADS = {row["dist"]: row for row in map(json.loads, lines)}
 # What every zygote has (a library's threads would not survive the fork); a fresh process gets it,
 # too, so that it is the same computation.
 THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
@@ -134,8 +134,8 @@ def check_calls(daemon, name, fresh):
 
 def check_run(daemon, python, dist, use, fresh, where):
     for n in range(2):
-        made = daemon.cli("run", "-q", "--python", python, "--with", dist, "-c", telling(use),
-                          cwd=where)
+        made = daemon.cli("run", "-q", "--python", python, "--with", ",".join(requirements(dist)),
+                          "-c", telling(use), cwd=where)
         assert (made.returncode, fresh.shape(plain(made.stdout))) == (fresh.code, fresh.out), (
             n, made.stderr)
         assert plain(made.stderr) == fresh.stderr, n
@@ -174,12 +174,17 @@ def depths(daemon):
 
 
 def deployed(daemon, name, code, dist, python):
-    toml = 'reuse = false\ntimeout = 120\nmemory = "2G"\npython = "%s"\n' % python
-    made = daemon.deployed(name, {"handler.py": code, "requirements.txt": dist,
-                                  "pipsqueak.toml": toml})
+    toml = ('reuse = false\ntimeout = 120\nmemory = "2G"\nnetwork = "loopback"\n'
+            'processes = 256\npython = "%s"\n' % python)
+    made = daemon.deployed(name, {"handler.py": code, "pipsqueak.toml": toml,
+                                  "requirements.txt": "\n".join(requirements(dist))})
     envs = [e for e in environment(made["dists"]) if same_python(e, made["python"])]
     assert envs, made["dists"]
     return envs[0]
+
+
+def requirements(dist):
+    return [dist, *WORKLOADS[dist].get("needs", ())]
 
 
 def tag(dist, python):
@@ -190,7 +195,7 @@ def tag(dist, python):
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("dist", WORKLOADS)
 def test_the_same_work_however_started(daemon, workdir, dist, python):
-    use, name = WORKLOADS[dist], "full-" + tag(dist, python)
+    use, name = WORKLOADS[dist]["use"], "full-" + tag(dist, python)
     fresh = Fresh(deployed(daemon, name, function_of(use), dist, python), dist, use, workdir)
     assert fresh.code == 0, fresh.stderr
     starts, node = check_calls(daemon, name, fresh)
@@ -210,7 +215,7 @@ def nested_daemon():
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("dist", WORKLOADS)
 def test_a_node_below_a_node(nested_daemon, workdir, dist, python):
-    daemon, use, name = nested_daemon, WORKLOADS[dist], "full-" + tag(dist, python)
+    daemon, use, name = nested_daemon, WORKLOADS[dist]["use"], "full-" + tag(dist, python)
     env = deployed(daemon, name, function_of(use), dist, python)
     fresh = Fresh(env, dist, use, workdir)
     below = "half-" + tag(dist, python)
