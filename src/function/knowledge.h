@@ -21,7 +21,7 @@ struct node {
 	struct interp *interp;
 	struct node *parent; /* NULL: a root */
 	uint32_t id;
-	struct ids dists, modules, absent, env;
+	struct ids dists, reads, modules, absent, env;
 	uint32_t everything;
 	char **adds;	 /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
 	size_t nmodules; /* imported beyond its parent */
@@ -49,7 +49,7 @@ struct subject {
 	uint32_t closure;
 	struct seen_module *seen; /* import order */
 	size_t nseen;
-	struct ids modules, seen_dists, reads;
+	struct ids modules, seen_dists;
 	uint64_t *self_us; /* parallel to modules.v */
 	uint64_t import_us;
 	uint32_t profiles; /* how many were recorded; 0: nothing known yet */

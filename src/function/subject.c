@@ -79,7 +79,6 @@ static void forget_profile(struct subject *s)
 	s->import_us = 0;
 	ids_reset(&s->modules);
 	ids_reset(&s->seen_dists);
-	ids_reset(&s->reads);
 }
 
 void subject_unref(struct subject *s)
@@ -89,7 +88,6 @@ void subject_unref(struct subject *s)
 	forget_profile(s);
 	ids_done(&s->modules);
 	ids_done(&s->seen_dists);
-	ids_done(&s->reads);
 	ids_done(&s->dists);
 	ids_done(&s->provides);
 	ids_done(&s->lock_provides);
@@ -114,8 +112,6 @@ static void seal_profile(struct subject *s)
 		ids_add(&s->seen_dists, s->seen[i].dist);
 		s->import_us += s->seen[i].self_us;
 	}
-	for (size_t i = 0; i < s->reads.n; i++)
-		ids_add(&s->seen_dists, s->reads.v[i]);
 	ids_seal(&s->modules);
 	ids_seal(&s->seen_dists);
 	free(s->self_us);
@@ -202,24 +198,10 @@ static bool has_seen(const struct subject *s, uint32_t module)
 	return policy_set_has(ids_set(&s->modules), module);
 }
 
-static void learn_reads(struct subject *s, char **reads)
-{
-	for (; reads && *reads; reads++) {
-		const struct lock_dist *d = lock_find(s->lock, *reads);
-
-		if (!d)
-			continue;
-		auto_free char *text = mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
-
-		ids_add(&s->reads, intern_put(&s->f->names, text));
-	}
-	ids_seal(&s->reads);
-}
-
 static void save(struct subject *s)
 {
 	struct functions *f = s->f;
-	json_t *modules = json_array(), *reads = json_array(), *root;
+	json_t *modules = json_array(), *root;
 	struct err err;
 	char *text;
 
@@ -232,9 +214,7 @@ static void save(struct subject *s)
 							 intern_name(&f->names, s->seen[i].module),
 							 (json_int_t)s->seen[i].self_us, dist));
 	}
-	for (size_t i = 0; i < s->reads.n; i++)
-		json_array_append_new(reads, json_string(intern_name(&f->names, s->reads.v[i])));
-	root = json_pack("{s:o, s:o}", "modules", modules, "reads", reads);
+	root = json_pack("{s:o}", "modules", modules);
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (text && state_put(f->state, STATE_PROFILE, s->key, 0, text, &err) < 0)
@@ -263,9 +243,6 @@ void subject_load(struct subject *s)
 				 *dist ? intern_put(&f->names, dist) : INTERN_NONE,
 				 (uint64_t)json_integer_value(json_array_get(v, 1)));
 	}
-	json_array_foreach(json_object_get(root, "reads"), i, v) if (json_string_value(v))
-		ids_add(&s->reads, intern_put(&f->names, json_string_value(v)));
-	ids_seal(&s->reads);
 	s->profiles = root ? 1 : 0;
 	json_decref(root);
 	seal_profile(s);
@@ -289,7 +266,6 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 		if (!has_seen(s, module))
 			add_seen(s, module, dist, p->self_us[i]);
 	}
-	learn_reads(s, p->reads);
 	seal_profile(s);
 	changed = !s->profiles || before.n != s->modules.n ||
 		  (before.n && memcmp(before.v, s->modules.v, before.n * sizeof(uint32_t)) != 0);

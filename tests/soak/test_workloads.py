@@ -176,6 +176,9 @@ def depths(daemon):
 def deployed(daemon, name, code, dist, python):
     toml = ('reuse = false\ntimeout = 120\nmemory = "2G"\nnetwork = "loopback"\n'
             'processes = 256\npython = "%s"\n' % python)
+    # The client introduces an interpreter that lies where the daemon may not look by itself.
+    met = daemon.cli("run", "-q", "--python", python, "-c", "pass")
+    assert met.returncode == 0, met.stderr
     made = daemon.deployed(name, {"handler.py": code, "pipsqueak.toml": toml,
                                   "requirements.txt": "\n".join(requirements(dist))})
     envs = [e for e in environment(made["dists"]) if same_python(e, made["python"])]
