@@ -94,8 +94,7 @@ def test_variables_of_the_start(daemon):
 
 def test_a_plotter_told_by_its_environment(daemon, workdir):
     code = "import matplotlib\ndef handler(event):\n    return matplotlib.get_backend().lower()\n"
-    for name, env, want in (("plots", "", "agg"), ("plots-svg", "[env]\nMPLBACKEND = \"svg\"\n", "svg"),
-                            ("plots-pdf", "[env]\nMPLBACKEND = \"pdf\"\n", "pdf")):
+    for name, env, want in (("plots", "", "agg"), ("plots-svg", "[env]\nMPLBACKEND = \"svg\"\n", "svg")):
         daemon.deployed(name, {"handler.py": code, "requirements.txt": "matplotlib",
                                "pipsqueak.toml": "reuse = false\ntimeout = 60\n" + env})
         for _ in range(2):
