@@ -270,10 +270,11 @@ def set_up(state, stream, fields, use_environment):
     if b"TZ" in os.environ._data:
         time.tzset()
     use_environment()
-    afresh = state.part("afresh")
-    if not state.again and afresh["needed"]():
-        afresh["handler"](state, stream, fields)
-    afresh["follow"]()
+    if b"PYTHON" in fields.get(c.T_ENV, b""):
+        afresh = state.part("afresh")
+        if not state.again and afresh["needed"]():
+            afresh["handler"](state, stream, fields)
+        afresh["follow"]()
     sys.path.insert(0, app)
     sys.argv = [""]
     if hasattr(sys, "orig_argv"):
