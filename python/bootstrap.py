@@ -13,7 +13,7 @@ import gc  # isort: skip
 del sys.modules["gc"]  # as a fresh interpreter; the parts get it from here
 
 LIB = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed")
+PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed", "afresh")
 # The recorder stands between an import statement and the import system, and all our frames lie
 # below those of a script: under this name the interpreter leaves them out of the tracebacks of
 # imports and does not blame them in warnings, as it does with its own.
@@ -56,6 +56,7 @@ class State:
             self.part(name)
         for name in set(sys.modules) - before:
             del sys.modules[name]
+        self.again = False  # a new interpreter, not a fork
         self.baseline = before
         self.known = {}  # module -> self time in us
         self.order = {}  # modules in the order in which their imports began
@@ -166,7 +167,8 @@ def serve(state, me):
     if role == "node":
         if me["env"]:
             use_environment(state)
-        state.part("node")["become_node"](state, me["stream"], words(fields, c.T_MODULES))
+        state.part("node")["become_node"](state, me["stream"], words(fields, c.T_MODULES),
+                                          "watch" in words(fields, c.T_FLAGS))
         os.close(me["stream"])
         return me["control"]
     gc.enable()
@@ -182,13 +184,24 @@ def serve(state, me):
     c.exit(0)
 
 
+def go_on(state, kept):
+    """A function's instance that needed an interpreter of its own (pipsqueak_afresh.py): here it is.
+    Its start-up has found the environment by itself."""
+    state.again = True
+    gc.enable()
+    stream, fields = state.part("afresh")["again"](state, kept)
+    state.part("handler")["start"](state, stream, fields, lambda: None)
+    state.c.exit(0)
+
+
 def main():
-    control = int(sys.argv[1])
+    words_given = sys.argv[1:]
     state = State()
     state.words, state.clean_environment = words, clean_environment
     if sys.path and os.path.abspath(sys.path[0]) == LIB:
         del sys.path[0]
-    if os.path.isdir(state.env + "/lib"):
+    again = words_given[0] == "again"
+    if not again and os.path.isdir(state.env + "/lib"):
         # Our own tools' root (the resolver): our files are modules like any other here.
         use_environment(state)
         sys.path.append(LIB)
@@ -197,6 +210,9 @@ def main():
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable]
     fresh_main()
+    if again:
+        go_on(state, int(words_given[1]))
+    control = int(words_given[0])
     state.part("reseed")["remember"](state)
     # Objects made from here on are few; the collector must not walk, and so copy, the rest.
     gc.collect()

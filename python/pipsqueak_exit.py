@@ -152,10 +152,13 @@ def flush_stdio():
 
 def has_last_words(kind):
     """Does a dying object of this kind do something that can be seen?"""
-    if kind.__module__ == "_io":
-        return False
-    return (getattr(kind, "__del__", None) is not None or kind.__name__ in
-            ("generator", "coroutine", "async_generator"))
+    try:
+        if kind.__module__ == "_io":
+            return False
+        return (getattr(kind, "__del__", None) is not None or kind.__name__ in
+                ("generator", "coroutine", "async_generator"))
+    except Exception:
+        return False  # a metaclass with ideas of its own
 
 
 def finalize_script():
@@ -187,10 +190,11 @@ def flush_files():
     """Files that the script did not close."""
     kinds = (_io.TextIOWrapper, _io.BufferedWriter, _io.BufferedRandom)
     for thing in gc.get_objects():
-        if isinstance(thing, kinds):
+        # isinstance() would ask the object, too, and run code of proxies, dead ones among them.
+        if issubclass(type(thing), kinds):
             try:
                 thing.flush()
-            except (OSError, ValueError):
+            except Exception:
                 pass
 
 

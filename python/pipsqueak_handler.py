@@ -260,7 +260,7 @@ def flush():
             pass
 
 
-def set_up(state, fields, use_environment):
+def set_up(state, stream, fields, use_environment):
     """Environment, arguments, path; returns the directory of the function's code."""
     import time
 
@@ -270,6 +270,11 @@ def set_up(state, fields, use_environment):
     if b"TZ" in os.environ._data:
         time.tzset()
     use_environment()
+    if b"PYTHON" in fields.get(c.T_ENV, b""):
+        afresh = state.part("afresh")
+        if not state.again and afresh["needed"]():
+            afresh["handler"](state, stream, fields)
+        afresh["follow"]()
     sys.path.insert(0, app)
     sys.argv = [""]
     if hasattr(sys, "orig_argv"):
@@ -287,7 +292,7 @@ def set_up(state, fields, use_environment):
 def start(state, stream, fields, use_environment):
     """Answers calls until the link ends."""
     c = state.c
-    app = set_up(state, fields, use_environment)
+    app = set_up(state, stream, fields, use_environment)
     candidates = state.words(fields, c.T_ENTRY)
     instance = Instance(state, stream, fields.get(c.T_NAME, b"").decode())
     instance.find(app, candidates)

@@ -31,7 +31,7 @@ def normalize(name):
 
 
 def import_all(names):
-    """Import in order; what fails is left out and reported, for a function may do without."""
+    """Import in order; what fails (a settings module that only a function has) is reported."""
     failed = []
     for name in names:
         if name in sys.modules:
@@ -39,26 +39,33 @@ def import_all(names):
         try:
             __import__(name)
         except BaseException as e:
-            failed.append("failed=%s: %s: %s" % (name, type(e).__name__, str(e)[:200]))
+            failed.append((name, "%s: %s" % (type(e).__name__, str(e)[:200])))
     return failed
 
 
 def threads():
-    """(how many, are all of the others asleep?). One that was just joined may still be listed."""
-    for _ in range(100):
-        tasks = os.listdir("/proc/self/task")
-        if len(tasks) == 1:
-            return 0, True
+    """(how many, are all of the others asleep?). One that was just joined may still be listed, and
+    one that was just made may still be on its way to sleep."""
+    calm = 0
+    for _ in range(1000):
+        states = thread_states()
+        # This thread itself is running.
+        calm = calm + 1 if sum(1 for s in states if s != "S") <= 1 else 0
+        if len(states) == 1 or calm == 5:
+            break
         os.sched_yield()
+    return len(states) - 1, len(states) == 1 or calm > 0
+
+
+def thread_states():
     states = []
-    for task in tasks:
+    for task in os.listdir("/proc/self/task"):
         try:
             with open("/proc/self/task/%s/stat" % task) as f:
                 states.append(f.read().rpartition(")")[2].split()[0])
         except OSError:
             continue
-    # This thread itself is running.
-    return len(states) - 1, sum(1 for s in states if s != "S") <= 1
+    return states
 
 
 def open_files():
@@ -102,17 +109,17 @@ def python_handlers():
     return [_signal.getsignal(n) for n in range(1, _signal.NSIG) if n not in (32, 33)]
 
 
+def fork_safe(state):
+    path = os.path.join(os.path.dirname(state.env), "lib", "forksafe.json")
+    with open(path) as f:
+        return state.part("handler")["json_loads"](f.read())
+
+
 def allowed_threads(state):
     """Idle threads that data/forksafe.json says may sleep through a fork, with its proof."""
-    path = os.path.join(os.path.dirname(state.env), "lib", "forksafe.json")
-    try:
-        with open(path) as f:
-            table = state.part("handler")["json_loads"](f.read())
-    except (OSError, ValueError):
-        return 0
     dists = installed_dists(state)
     allowed = 0
-    for row in table["idle_threads"]:
+    for row in fork_safe(state)["idle_threads"]:
         version = dists.get(normalize(row.get("dist", row["module"])))
         right = row["versions"] == "any" or (
             version is not None and version.startswith(tuple(row["versions"])))
@@ -133,9 +140,12 @@ class Before:
 
 def thread_faults(state):
     count, asleep = threads()
-    if count and (not asleep or count > allowed_threads(state)):
-        return ["threads=%d%s" % (count, "" if asleep else ", not all asleep")]
-    return []
+    if not count:
+        return []
+    if not asleep:
+        return ["threads=%d, not all asleep" % count]
+    beyond = count - allowed_threads(state)
+    return ["threads=%d" % beyond] if beyond > 0 else []
 
 
 def signal_faults(before):
@@ -161,6 +171,62 @@ def what_is_left(state, before):
     if shared_mappings() > before.shared:
         left.append("shared mappings=%d" % (shared_mappings() - before.shared))
     return left
+
+
+class Blocked(BaseException):
+    """In place of an import of what cannot sleep, in a node that is made to find out."""
+
+
+class Watch:
+    """Whose import leaves behind what cannot be forked, and what else comes to import it? The node
+    that asks this is not kept. A module found guilty is taken away and every further import of it
+    fails, in a way that nobody who can do without it catches: so each way to it is seen."""
+
+    def __init__(self, state, before):
+        self.state, self.before = state, before
+        self.stack, self.guilty, self.ways = [], {}, {}
+
+    def start(self):
+        import _frozen_importlib
+
+        self.system = _frozen_importlib
+        self.original = _frozen_importlib._find_and_load
+        _frozen_importlib._find_and_load = self.find_and_load
+
+    def stop(self):
+        self.system._find_and_load = self.original
+
+    def find_and_load(self, name, import_):
+        self.stack.append(name)
+        try:
+            if name in self.guilty:
+                self.refuse(name)
+            had = what_is_left(self.state, self.before)
+            module = self.original(name, import_)
+            new = [fault for fault in what_is_left(self.state, self.before) if fault not in had]
+            if new:
+                self.guilty[name] = new
+                self.take_away(name)
+                self.refuse(name)
+            return module
+        finally:
+            self.stack.pop()
+
+    @staticmethod
+    def take_away(name):
+        """Also from its package, where `from package import name` would find it."""
+        package, _, last = name.rpartition(".")
+        sys.modules.pop(name, None)
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(last, None)
+
+    def refuse(self, name):
+        self.ways.update(dict.fromkeys(self.stack))
+        raise Blocked(name)
+
+    def found(self):
+        return (["blame=%s: %s" % (name, ", ".join(why)) for name, why in self.guilty.items()]
+                + ["way=" + name for name in self.ways])
 
 
 def owner_reads(state, recorder):
@@ -191,8 +257,8 @@ def remember_asked(state, recorder):
 
 
 def tell_failed(failed):
-    for line in failed:
-        print("not imported in the node:", line, file=sys.stderr)
+    for name, why in failed:
+        print("not imported in the node: %s: %s" % (name, why), file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -200,15 +266,21 @@ def tell_failed(failed):
             pass
 
 
-def become_node(state, stream, names):
+def become_node(state, stream, names, watched):
+    """With `watched` it only finds out which of the modules cannot sleep."""
     c = state.c
     before = Before()
+    watch = Watch(state, before) if watched else None
     recorder = state.part("record")["Recorder"](state, asks=True)
+    if watch:
+        watch.start()
     recorder.start()
     try:
         failed = import_all(names)
     finally:
         recorder.stop()
+        if watch:
+            watch.stop()
     fields = recorder.fields()
     remember_asked(state, recorder)
     reseeding = state.part("reseed")
@@ -217,7 +289,11 @@ def become_node(state, stream, names):
     fields[c.T_ENV_READ] = list(state.asked["env"])
     fields[c.T_READS] = list(state.asked["reads"])
     fields[c.T_LEFT] = what_is_left(state, before)
-    tell_failed(failed)
+    if watch:
+        fields[c.T_LEFT] = watch.found() + fields[c.T_LEFT]
+    else:
+        fields[c.T_LEFT] += ["failed=" + name for name, _ in failed]
+        tell_failed(failed)
     reseeding["remember"](state)
     # Never collect between import and freeze: a collection writes to every object it visits.
     gc.freeze()

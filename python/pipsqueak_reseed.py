@@ -56,7 +56,8 @@ def seed_uuid(uuid):
 
 
 def seed_bson(objectid):
-    objectid.ObjectId._pid = None
+    objectid.ObjectId._pid = None  # then its random part is drawn again
+    objectid.ObjectId._inc = number(24)
 
 
 def seed_hypothesis(core):

@@ -6,6 +6,7 @@ Runs in: children of `pipsqueak run`. tests/boot compares each detail with a pla
 import os
 import sys
 
+import _codecs
 import _io
 
 gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
@@ -41,7 +42,7 @@ def set_locale():
     return charset, "surrogateescape" if now in LENIENT else "strict"
 
 
-def remake_stream(fd, name, encoding, errors):
+def remake_stream(fd, name, encoding, errors, at_once):
     """As the interpreter's start-up makes it, on the descriptor that the caller passed; in place,
     for a module that was imported in a node may have kept the object. None: it is closed."""
     stream = getattr(sys, "__%s__" % name)
@@ -57,17 +58,34 @@ def remake_stream(fd, name, encoding, errors):
         buffered = kind.__new__(kind)
         stream = _io.TextIOWrapper.__new__(_io.TextIOWrapper)
     raw.name = "<%s>" % name
-    buffered.__init__(raw, raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE)
-    stream.__init__(buffered, encoding, errors, "\n", line_buffering=raw.isatty() or fd == 2)
+    if at_once:
+        buffered = raw
+    else:
+        buffered.__init__(raw, raw._blksize if raw._blksize > 1 else _io.DEFAULT_BUFFER_SIZE)
+    stream.__init__(buffered, encoding, errors, "\n", line_buffering=raw.isatty() or fd == 2,
+                    write_through=at_once)
     stream.mode = mode
     return stream
 
 
-def rebuild_stdio(encoding, errors):
+def told_encoding(encoding, errors):
+    """As PYTHONIOENCODING says."""
+    wanted, _, how = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    try:
+        encoding = _codecs.lookup(wanted).name if wanted else encoding
+    except LookupError:
+        wanted = ""  # a plain interpreter would not start at all
+    return encoding, how or ("strict" if wanted else errors)
+
+
+def rebuild_stdio(encoding, errors, told):
+    if told:
+        encoding, errors = told_encoding(encoding, errors)
+    at_once = told and bool(os.environ.get("PYTHONUNBUFFERED"))
     for fd, name, how in ((0, "stdin", errors), (1, "stdout", errors),
                           (2, "stderr", "backslashreplace")):
         replaced = getattr(sys, name, None) is not getattr(sys, "__%s__" % name)
-        stream = remake_stream(fd, name, encoding, how)
+        stream = remake_stream(fd, name, encoding, how, at_once and fd > 0)
         setattr(sys, "__%s__" % name, stream)
         if not replaced:  # else a package did, as it would in a script that imports it
             setattr(sys, name, stream)
@@ -275,7 +293,8 @@ def set_up(state, fields, use_environment):
     state.clean_environment(state, fixed + fields.get(c.T_ENV, b""))
     if b"TZ" in os.environ._data:
         time.tzset()
-    rebuild_stdio(*set_locale())
+    told = b"PYTHON" in fields.get(c.T_ENV, b"")  # seldom; else nothing more is looked at
+    rebuild_stdio(*set_locale(), told)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     cwd = fields.get(c.T_CWD, b"/").decode("utf-8", "surrogateescape")
     try:
@@ -286,6 +305,11 @@ def set_up(state, fields, use_environment):
     if process is not None:
         process.ORIGINAL_DIR = os.getcwd()  # what it found when it was imported
     use_environment()
+    if told:
+        afresh = state.part("afresh")
+        if afresh["needed"]():
+            afresh["script"](state.words(fields, c.T_TEXT))
+        afresh["follow"]()
     sys.argv = state.words(fields, c.T_ARGV) or [""]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable] + (state.words(fields, c.T_TEXT) or sys.argv)

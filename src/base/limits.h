@@ -81,7 +81,7 @@
 #define LIMIT_SCRIPTS 256		 /* scripts whose profiles are kept in memory */
 #define LIMIT_GROWING 2			 /* nodes being made at a time */
 #define LIMIT_GROW_QUEUE 256
-#define LIMIT_GROW_TRIES 3    /* leaving out more dists each time */
+#define LIMIT_GROW_TRIES 6    /* leaving out more modules each time */
 #define LIMIT_OWN_NAMES 10000 /* entries of a script's directory that are looked at */
 #define LIMIT_JSON_DEPTH 512
 #define LIMIT_SPARES 4			  /* instances of one function that are forked ahead */

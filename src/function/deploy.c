@@ -113,20 +113,6 @@ static int store_version(struct deploy *d)
 	return 0;
 }
 
-/* The names of the variables that pipsqueak.toml sets. */
-static char **env_names(char *const *env)
-{
-	size_t n = 0;
-	char **out;
-
-	while (env && env[n])
-		n++;
-	out = mem_zero(n + 1, sizeof(*out));
-	for (size_t i = 0; i < n; i++)
-		out[i] = mem_strndup(env[i], strcspn(env[i], "="));
-	return out;
-}
-
 static void activate(struct deploy *d, const char *env_path)
 {
 	struct version *v = d->v;
@@ -139,7 +125,7 @@ static void activate(struct deploy *d, const char *env_path)
 	v->subject = subject_new(d->f, key, d->interp, steal(d->lock));
 	v->subject->env_path = env_path;
 	v->subject->own = upload_own_names(dirfd);
-	v->subject->env_names = env_names(v->set.env);
+	subject_set_env(v->subject, (const char *const *)v->set.env);
 	if (logs_open(v, &d->err) < 0 || store_version(d) < 0 ||
 	    describe_version(v, &json, &d->err) < 0) {
 		deploy_fail(d);

@@ -292,6 +292,7 @@ static void load_function(void *ctx, const struct state_function *row)
 	auto_close int dirfd = open(v->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	v->subject->own = upload_own_names(dirfd);
+	subject_set_env(v->subject, (const char *const *)v->set.env);
 	env = lock->ndists ? store_find_env(f->config.store, lock) : NULL;
 	v->subject->env_path = env ? env->path : NULL;
 	subject_load(v->subject);

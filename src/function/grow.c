@@ -15,7 +15,21 @@ struct growth {
 	struct subject *s;
 	uint32_t parent_id;
 	uint64_t begin_us;
+	bool watch;
 };
+
+static void say_unforkable(struct functions *f, char *line)
+{
+	for (uint32_t i = 0; i < f->nunforkable; i++)
+		if (strcmp(f->unforkable[i], line) == 0)
+			line[0] = '\0';
+	if (!line[0] || f->nunforkable == UNFORKABLE_LINES) {
+		free(line);
+		return;
+	}
+	f->unforkable = mem_resize(f->unforkable, (f->nunforkable + 1) * sizeof(char *));
+	f->unforkable[f->nunforkable++] = line;
+}
 
 static void give_up(struct subject *s, const char *why)
 {
@@ -24,37 +38,51 @@ static void give_up(struct subject *s, const char *why)
 	free(s->cannot);
 	s->cannot = mem_strdup(why);
 	log_info("function", "no node for %s: %s", s->key, why);
-	if (f->nunforkable == UNFORKABLE_LINES)
-		return;
-	f->unforkable = mem_resize(f->unforkable, (f->nunforkable + 1) * sizeof(char *));
-	f->unforkable[f->nunforkable++] = mem_printf("%s: %s", s->key, why);
+	say_unforkable(f, mem_printf("%s: %s", s->key, why));
 }
 
-/* "dist=NAME" among what an import left behind: that dist is imported after the fork next time. */
-static bool exclude_dists(struct subject *s, char **left)
+/* "MODULE: what it leaves", for `tree`: "twisted 26.10.0: MODULE: what it leaves". */
+static void blame(struct subject *s, const char *text)
+{
+	auto_free char *module = mem_strndup(text, strcspn(text, ":"));
+	uint32_t id = intern_find(&s->f->names, module), dist = INTERN_NONE;
+	const char *whose = "dist:the standard library ";
+
+	for (size_t i = 0; id != INTERN_NONE && i < s->nseen; i++)
+		if (s->seen[i].module == id)
+			dist = s->seen[i].dist;
+	if (dist != INTERN_NONE)
+		whose = intern_name(&s->f->names, dist);
+	whose += strlen("dist:");
+	say_unforkable(s->f,
+		       mem_printf("%.*s: %.200s", (int)(strrchr(whose, ' ') - whose), whose, text));
+}
+
+/* What the node says about its modules. Those that cannot sleep ("blame="), those whose import
+ * comes to one of them ("way=") and those that cannot be imported there ("failed=") are imported
+ * after the fork from now on: a node that did so halfway would not be as a fresh process (S10).
+ * Returns whether there are any that were not known. */
+static bool set_aside(struct subject *s, char **left)
 {
 	size_t before = s->excluded.n;
 
 	for (; *left; left++) {
-		const struct lock_dist *d = strncmp(*left, "dist=", 5) == 0
-						    ? lock_find(s->lock, *left + 5)
-						    : NULL;
+		const char *name = strchr(*left, '=');
 
-		if (!d)
-			continue;
-		auto_free char *text = mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
-
-		ids_add(&s->excluded, intern_put(&s->f->names, text));
+		if (strncmp(*left, "blame=", 6) == 0)
+			blame(s, name + 1);
+		else if (strncmp(*left, "way=", 4) == 0 || strncmp(*left, "failed=", 7) == 0)
+			ids_add(&s->excluded, intern_find(&s->f->names, name + 1));
 	}
 	ids_seal(&s->excluded);
 	return s->excluded.n > before;
 }
 
-/* A module that could not be imported in the node is imported after the fork: harmless. */
+/* Why it may not sleep; NULL: it may. */
 static const char *what_is_left(char **left)
 {
 	for (; left && *left; left++)
-		if (strncmp(*left, "failed=", 7) != 0 && strncmp(*left, "dist=", 5) != 0)
+		if (strncmp(*left, "blame=", 6) != 0 && strncmp(*left, "way=", 4) != 0)
 			return *left;
 	return NULL;
 }
@@ -67,24 +95,38 @@ static void drop_now(struct node *n)
 		log_warn("function", "dropping node %u: %s", n->id, err.text);
 }
 
-static void judge(struct functions *f, struct subject *s, struct node *n,
+/* A node that may not stay: the next try leaves out what is to blame, or finds out what is. */
+static void try_again(struct subject *s, bool watched, char **left)
+{
+	const char *left_there = what_is_left(left);
+	bool found = set_aside(s, left);
+
+	s->watch = !watched && !found;
+	if (s->tries < LIMIT_GROW_TRIES && (found || s->watch)) {
+		grow_consider(s->f, s);
+	} else {
+		auto_free char *why = mem_printf("cannot sleep: %.200s",
+						 left_there ? left_there : "unknown why");
+
+		give_up(s, why);
+	}
+}
+
+/* May it stay? */
+static bool judge(struct functions *f, struct subject *s, struct node *n, bool watched,
 		  const struct zygote_profile *p)
 {
-	const char *left = p ? what_is_left(p->left) : NULL;
-
-	if (left) {
-		bool again = exclude_dists(s, p->left) && s->tries < LIMIT_GROW_TRIES;
-		auto_free char *why = mem_printf("cannot sleep: %.200s", left);
-
+	if (watched || (p && what_is_left(p->left))) {
 		drop_now(n);
-		if (again)
-			grow_consider(f, s);
-		else
-			give_up(s, why);
-	} else if (!knowledge_admits(f, n, s)) {
+		try_again(s, watched, p ? p->left : (char *[]){ NULL });
+		return false;
+	}
+	if (!knowledge_admits(f, n, s)) {
 		drop_now(n);
 		give_up(s, "what its imports asked for makes a node that would not fit it");
+		return false;
 	}
+	return true;
 }
 
 static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profile *profile,
@@ -104,9 +146,12 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 	if (n) {
 		if (profile)
 			knowledge_describe(f, n, s, profile);
-		log_info("function", "node %u for %s is asleep after %.0f ms (%zu modules)", n->id,
-			 s->key, (double)(clock_us() - g->begin_us) / 1e3, n->nmodules);
-		judge(f, s, n, profile);
+		uint32_t id = n->id;
+		size_t modules = n->nmodules;
+
+		if (judge(f, s, n, g->watch, profile))
+			log_info("function", "node %u for %s is asleep after %.0f ms (%zu modules)",
+				 id, s->key, (double)(clock_us() - g->begin_us) / 1e3, modules);
 		grow_memory(f);
 	} else {
 		give_up(s, err ? err->text : "its parent is gone");
@@ -116,6 +161,23 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 	subject_unref(s);
 	grow_kick(f);
 	functions_went_quiet(f);
+}
+
+/* A module is imported after the fork when it, or a package that it lies in, must be. */
+static bool is_set_aside(const struct subject *s, const char *module)
+{
+	auto_free char *name = mem_strdup(module);
+
+	for (;;) {
+		char *dot;
+
+		if (policy_set_has(ids_set(&s->excluded), intern_find(&s->f->names, name)))
+			return true;
+		dot = strrchr(name, '.');
+		if (!dot)
+			return false;
+		*dot = '\0';
+	}
 }
 
 /* The profile in import order, without what the parent has and what cannot sleep. */
@@ -128,10 +190,10 @@ static const char **modules_beyond(struct functions *f, const struct subject *s,
 	for (size_t i = 0; i < s->nseen; i++) {
 		const struct seen_module *m = &s->seen[i];
 
-		if (policy_set_has(ids_set(&parent->modules), m->module) ||
-		    policy_set_has(ids_set(&s->excluded), m->dist))
-			continue;
-		out[n++] = intern_name(&f->names, m->module);
+		const char *name = intern_name(&f->names, m->module);
+
+		if (!policy_set_has(ids_set(&parent->modules), m->module) && !is_set_aside(s, name))
+			out[n++] = name;
 	}
 	return out;
 }
@@ -139,7 +201,8 @@ static const char **modules_beyond(struct functions *f, const struct subject *s,
 static bool start(struct functions *f, struct subject *s)
 {
 	struct zygote_grow spec = { .env_path = s->env_path,
-				    .memory_bytes = f->config.memory_bytes };
+				    .memory_bytes = f->config.memory_bytes,
+				    .watch = s->watch };
 	struct node *parent;
 	struct growth *g;
 
@@ -155,7 +218,7 @@ static bool start(struct functions *f, struct subject *s)
 	parent->busy++;
 	parent->last_used_us = clock_us();
 	g = mem_new(struct growth);
-	*g = (struct growth){ f, s, parent->id, clock_us() };
+	*g = (struct growth){ f, s, parent->id, clock_us(), s->watch };
 	zygote_grow(f->config.zygotes, parent->z, &spec, on_grown, g);
 	return true;
 }
@@ -179,8 +242,8 @@ void grow_consider(struct functions *f, struct subject *s)
 {
 	struct node *parent;
 
-	if (s->queued || s->cannot || !s->profiles || f->draining || !s->interp->root ||
-	    f->grow_queued == LIMIT_GROW_QUEUE || s->tries > LIMIT_GROW_TRIES)
+	if (s->queued || s->cannot || s->afresh || !s->profiles || f->draining ||
+	    !s->interp->root || f->grow_queued == LIMIT_GROW_QUEUE || s->tries > LIMIT_GROW_TRIES)
 		return;
 	if (!knowledge_where(f, s, &parent))
 		return;

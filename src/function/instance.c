@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "function/priv.h"
+#include "policy/policy.h"
 
 #define PROFILE_PATIENCE_MS 5000
 
@@ -244,8 +245,13 @@ static void settle(struct instance *inst, bool broken)
 	uv_timer_stop(&inst->timer);
 	zygote_child_phase(inst->child, WIRE_FROM_INSTANCE_IDLE);
 	inst->profile_due = !broken && inst->calls == 0 && inst->recorded;
-	if (inst->calls++ == 0)
+	if (inst->calls++ == 0) {
 		spare_refill(v);
+		/* Known from before a restart, or its node was dropped: no profile need come. */
+		if (inst->from_root && v->subject->profiles &&
+		    v->subject->import_us >= POLICY_GROW_MIN_US)
+			grow_consider(v->fn->f, v->subject);
+	}
 	if (broken || v->retired || !v->set.reuse || v->fn->f->draining) {
 		if (!inst->profile_due || v->subject->profiles) {
 			instance_end(inst);

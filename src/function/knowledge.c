@@ -66,6 +66,7 @@ void knowledge_gone(struct functions *f, struct node *n)
 	else if (n->interp->root == n)
 		n->interp->root = NULL;
 	ids_done(&n->dists);
+	ids_done(&n->reads);
 	ids_done(&n->modules);
 	ids_done(&n->absent);
 	ids_done(&n->env);
@@ -132,7 +133,7 @@ static void add_read(struct functions *f, struct node *n, struct subject *s, con
 	if (strcmp(name, "*") == 0)
 		n->everything = s->closure;
 	else if (d)
-		ids_add(&n->dists, intern_dist(f, d));
+		ids_add(&n->reads, intern_dist(f, d));
 }
 
 static void list_adds(struct functions *f, struct node *n)
@@ -154,6 +155,7 @@ void knowledge_describe(struct functions *f, struct node *n, struct subject *s,
 {
 	if (n->parent) {
 		inherit(&n->dists, &n->parent->dists);
+		inherit(&n->reads, &n->parent->reads);
 		inherit(&n->modules, &n->parent->modules);
 		inherit(&n->absent, &n->parent->absent);
 		inherit(&n->env, &n->parent->env);
@@ -179,6 +181,7 @@ void knowledge_describe(struct functions *f, struct node *n, struct subject *s,
 	for (char **r = p->reads; r && *r && s; r++)
 		add_read(f, n, s, *r);
 	ids_seal(&n->dists);
+	ids_seal(&n->reads);
 	ids_seal(&n->modules);
 	ids_seal(&n->absent);
 	ids_seal(&n->env);
@@ -258,6 +261,7 @@ static void view_node(struct functions *f, struct node *n, struct policy_node *v
 		.parent = -1,
 		.root = n->interp->id,
 		.dists = ids_set(&n->dists),
+		.reads = ids_set(&n->reads),
 		.modules = ids_set(&n->modules),
 		.absent = ids_set(&n->absent),
 		.env = ids_set(&n->env),
@@ -305,6 +309,8 @@ struct node *knowledge_choose(struct functions *f, struct subject *s)
 	struct node *n;
 	int at;
 
+	if (s->afresh) /* no import of a node's would be of use */
+		return s->interp->root;
 	if (s->gen == f->gen && s->best) { /* nothing has changed since this was chosen */
 		n = knowledge_find(f, s->best);
 		if (n)

@@ -21,7 +21,7 @@ struct node {
 	struct interp *interp;
 	struct node *parent; /* NULL: a root */
 	uint32_t id;
-	struct ids dists, modules, absent, env;
+	struct ids dists, reads, modules, absent, env;
 	uint32_t everything;
 	char **adds;	 /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
 	size_t nmodules; /* imported beyond its parent */
@@ -43,11 +43,13 @@ struct subject {
 	const char *env_path; /* NULL: no dists */
 	char **own;	      /* upload_own_names() */
 	char **env_names;     /* variables set to something else than a zygote has */
-	struct ids dists;     /* the closure */
+	bool afresh; /* one of them needs an interpreter of its own (PYTHONHASHSEED): the root's
+			child starts one */
+	struct ids dists; /* the closure */
 	uint32_t closure;
 	struct seen_module *seen; /* import order */
 	size_t nseen;
-	struct ids modules, seen_dists, reads;
+	struct ids modules, seen_dists;
 	uint64_t *self_us; /* parallel to modules.v */
 	uint64_t import_us;
 	uint32_t profiles; /* how many were recorded; 0: nothing known yet */
@@ -55,7 +57,8 @@ struct subject {
 	struct ids provides, env;
 	struct ids lock_provides; /* of absent_known's first lock_asked things */
 	size_t lock_asked;
-	struct ids excluded; /* dists that cannot sleep: imported after the fork */
+	struct ids excluded; /* modules that cannot sleep, or that import one: left to the child */
+	bool watch;	     /* the next node is to find out which */
 	uint32_t tries;
 	char *cannot;  /* why no node of its own can be made */
 	bool queued;   /* waits in, or is being, grown */
@@ -65,10 +68,12 @@ struct subject {
 	struct subject *next; /* list of scripts */
 };
 
-/* lock and own and env_names are taken over. */
+/* lock is taken over. */
 struct subject *subject_new(struct functions *f, const char *key, struct interp *interp,
 			    struct lock *lock);
 void subject_unref(struct subject *s);
+/* What it is started with, NAME=VALUE; its names are kept. */
+void subject_set_env(struct subject *s, const char *const *env);
 /* The profile as JSON text, to and from the state database. */
 void subject_load(struct subject *s);
 /* Learn from a PROFILE message (untrusted) and keep it; then maybe make a node. */

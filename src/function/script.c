@@ -280,27 +280,6 @@ static struct subject *find_subject(struct run *run, const char *key)
 	return s;
 }
 
-static char **env_names(const char *const *env)
-{
-	static const char *const same[] = { "PATH=/usr/bin:/bin", "HOME=" JAIL_HOME,
-					    "LANG=C.UTF-8" };
-	size_t n = 0, count = 0;
-	char **out;
-
-	while (env && env[n])
-		n++;
-	out = mem_zero(n + 1, sizeof(*out));
-	for (size_t i = 0; i < n; i++) {
-		bool differs = true;
-
-		for (size_t k = 0; k < array_len(same); k++)
-			differs = differs && strcmp(same[k], env[i]) != 0;
-		if (differs)
-			out[count++] = mem_strndup(env[i], strcspn(env[i], "="));
-	}
-	return out;
-}
-
 static void ready_to_fork(struct run *run, const char *env_path)
 {
 	auto_free char *key = script_key(&run->script, run->lock);
@@ -313,9 +292,8 @@ static void ready_to_fork(struct run *run, const char *env_path)
 	run->subject = s;
 	s->env_path = env_path;
 	upload_names_free(s->own);
-	upload_names_free(s->env_names);
 	s->own = upload_own_names(dirfd);
-	s->env_names = env_names(run->script.r.env);
+	subject_set_env(s, run->script.r.env);
 	s->gen = 0; /* its directory and variables may be others than last time */
 	n = knowledge_choose(run->f, s);
 	if (!n) {

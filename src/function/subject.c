@@ -29,6 +29,46 @@ struct subject *subject_new(struct functions *f, const char *key, struct interp 
 	return s;
 }
 
+/* Read by an interpreter at its start, and so too late for one that is forked. What the bootstrap
+ * can follow (pipsqueak_afresh.py has the values that change nothing) is not among them. */
+static bool is_for_the_start(const char *name)
+{
+	static const char *const later[] = {
+		"PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE",
+		"PYTHONNOUSERSITE", "PYTHONBREAKPOINT", "PYTHONASYNCIODEBUG",
+		"PYTHONSTARTUP",    "PYTHON_COLORS",	"PYTHON_HISTORY",
+	};
+
+	for (size_t i = 0; i < array_len(later); i++)
+		if (strcmp(name, later[i]) == 0)
+			return false;
+	return strncmp(name, "PYTHON", 6) == 0;
+}
+
+void subject_set_env(struct subject *s, const char *const *env)
+{
+	static const char *const same[] = { "PATH=/usr/bin:/bin", "HOME=" JAIL_HOME,
+					    "LANG=C.UTF-8" };
+	size_t n = 0, count = 0;
+
+	upload_names_free(s->env_names);
+	s->afresh = false;
+	while (env && env[n])
+		n++;
+	s->env_names = mem_zero(n + 1, sizeof(char *));
+	for (size_t i = 0; i < n; i++) {
+		bool differs = true;
+
+		for (size_t k = 0; k < array_len(same); k++)
+			differs = differs && strcmp(same[k], env[i]) != 0;
+		if (!differs)
+			continue;
+		s->env_names[count] = mem_strndup(env[i], strcspn(env[i], "="));
+		s->afresh = s->afresh || is_for_the_start(s->env_names[count]);
+		count++;
+	}
+}
+
 static void forget_profile(struct subject *s)
 {
 	free(s->seen);
@@ -39,7 +79,6 @@ static void forget_profile(struct subject *s)
 	s->import_us = 0;
 	ids_reset(&s->modules);
 	ids_reset(&s->seen_dists);
-	ids_reset(&s->reads);
 }
 
 void subject_unref(struct subject *s)
@@ -49,7 +88,6 @@ void subject_unref(struct subject *s)
 	forget_profile(s);
 	ids_done(&s->modules);
 	ids_done(&s->seen_dists);
-	ids_done(&s->reads);
 	ids_done(&s->dists);
 	ids_done(&s->provides);
 	ids_done(&s->lock_provides);
@@ -74,8 +112,6 @@ static void seal_profile(struct subject *s)
 		ids_add(&s->seen_dists, s->seen[i].dist);
 		s->import_us += s->seen[i].self_us;
 	}
-	for (size_t i = 0; i < s->reads.n; i++)
-		ids_add(&s->seen_dists, s->reads.v[i]);
 	ids_seal(&s->modules);
 	ids_seal(&s->seen_dists);
 	free(s->self_us);
@@ -162,24 +198,10 @@ static bool has_seen(const struct subject *s, uint32_t module)
 	return policy_set_has(ids_set(&s->modules), module);
 }
 
-static void learn_reads(struct subject *s, char **reads)
-{
-	for (; reads && *reads; reads++) {
-		const struct lock_dist *d = lock_find(s->lock, *reads);
-
-		if (!d)
-			continue;
-		auto_free char *text = mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
-
-		ids_add(&s->reads, intern_put(&s->f->names, text));
-	}
-	ids_seal(&s->reads);
-}
-
 static void save(struct subject *s)
 {
 	struct functions *f = s->f;
-	json_t *modules = json_array(), *reads = json_array(), *root;
+	json_t *modules = json_array(), *root;
 	struct err err;
 	char *text;
 
@@ -192,9 +214,7 @@ static void save(struct subject *s)
 							 intern_name(&f->names, s->seen[i].module),
 							 (json_int_t)s->seen[i].self_us, dist));
 	}
-	for (size_t i = 0; i < s->reads.n; i++)
-		json_array_append_new(reads, json_string(intern_name(&f->names, s->reads.v[i])));
-	root = json_pack("{s:o, s:o}", "modules", modules, "reads", reads);
+	root = json_pack("{s:o}", "modules", modules);
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (text && state_put(f->state, STATE_PROFILE, s->key, 0, text, &err) < 0)
@@ -223,9 +243,6 @@ void subject_load(struct subject *s)
 				 *dist ? intern_put(&f->names, dist) : INTERN_NONE,
 				 (uint64_t)json_integer_value(json_array_get(v, 1)));
 	}
-	json_array_foreach(json_object_get(root, "reads"), i, v) if (json_string_value(v))
-		ids_add(&s->reads, intern_put(&f->names, json_string_value(v)));
-	ids_seal(&s->reads);
 	s->profiles = root ? 1 : 0;
 	json_decref(root);
 	seal_profile(s);
@@ -249,7 +266,6 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 		if (!has_seen(s, module))
 			add_seen(s, module, dist, p->self_us[i]);
 	}
-	learn_reads(s, p->reads);
 	seal_profile(s);
 	changed = !s->profiles || before.n != s->modules.n ||
 		  (before.n && memcmp(before.v, s->modules.v, before.n * sizeof(uint32_t)) != 0);

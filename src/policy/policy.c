@@ -55,7 +55,8 @@ bool policy_admits(const struct policy_node *node, const struct policy_function 
 	/* S2: nothing outside the function's closure; S3: no module of a dist it was not seen
 	 * loading. */
 	if (!policy_set_within(node->dists, f->dists) ||
-	    !policy_set_within(node->dists, f->seen_dists))
+	    !policy_set_within(node->dists, f->seen_dists) ||
+	    !policy_set_within(node->reads, f->dists))
 		return false;
 	if (node->everything && node->everything != f->closure)
 		return false;

@@ -25,7 +25,8 @@ struct policy_node {
 	uint32_t id;
 	int32_t parent;		   /* index into the array, -1 for a root */
 	uint32_t root;		   /* which interpreter (roots are never mixed) */
-	struct policy_set dists;   /* whose modules it imported or whose metadata it read */
+	struct policy_set dists;   /* whose modules it imported */
+	struct policy_set reads;   /* whose metadata it read */
 	struct policy_set modules; /* all that are imported in it, its ancestors' too */
 	struct policy_set absent;  /* asked for and not there: interned "import:x", "group:y" ... */
 	struct policy_set env;	   /* variables read while importing */

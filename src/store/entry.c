@@ -116,6 +116,13 @@ static void publish_on_thread(uv_work_t *work)
 
 	if (check_tree(AT_FDCWD, w->out, 0, &files, &w->err) < 0)
 		return;
+	auto_free char *manifest = mem_printf("%s/manifest.json", w->out);
+
+	/* What is published stays: believe what is there, not that the installer ended well. */
+	if (access(manifest, R_OK) < 0) {
+		err_sys(&w->err, errno, "the installer left no manifest");
+		return;
+	}
 	if (chmod(w->out, 0755) < 0) {
 		err_sys(&w->err, errno, "chmod");
 		return;

@@ -30,7 +30,7 @@ struct growing {
 	char **modules;
 	uint64_t memory_bytes;
 	struct zygote_profile profile;
-	bool has_profile, over;
+	bool watch, has_profile, over;
 	uv_timer_t timer;
 	int holds; /* its timer, and an answer of the maker's that is still to come */
 };
@@ -514,6 +514,8 @@ static void on_node_born(void *arg, struct zygote_child *c, const struct zygote_
 	for (char **name = g->modules; name && *name; name++)
 		wire_list_add(&modules, *name);
 	wire_put(&m, WIRE_T_MODULES, modules.data, modules.len);
+	if (g->watch)
+		wire_put(&m, WIRE_T_FLAGS, "watch", sizeof("watch"));
 	if (zygote_child_send(c, &m, &own) < 0)
 		zygote_child_kill(c);
 }
@@ -568,6 +570,7 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	size_t n = 0;
 
 	g->memory_bytes = grow->memory_bytes;
+	g->watch = grow->watch;
 	while (grow->modules && grow->modules[n])
 		n++;
 	g->modules = mem_zero(n + 1, sizeof(char *));

@@ -63,6 +63,7 @@ struct zygote_grow {
 	const char *env_path;
 	const char *const *modules; /* NULL-terminated */
 	uint64_t memory_bytes;	    /* it may take no more, by its cgroup; 0: as much as there is */
+	bool watch; /* it only finds out which modules cannot sleep: "blame=", "way=" in `left` */
 };
 void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zygote_grow *spec,
 		 zygote_node_fn done, void *arg);

@@ -9,18 +9,24 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "jail/cell.h"
 #include "jail/ids.h"
 #include "jail/jail.h"
+#include "jail/jail_priv.h"
 #include "jail/job.h"
 #include "jail/start.h"
 
@@ -213,10 +219,85 @@ static void test_ids(void **state)
 	id_block_done(&b);
 }
 
+/* A child of this pid (0: of any), which waits to be killed. -1: this pid cannot be had. */
+static pid_t child_of_pid(pid_t pid)
+{
+	struct clone_args args = { .exit_signal = SIGCHLD };
+	long made;
+
+	if (pid) {
+		args.set_tid = (uint64_t)(uintptr_t)&pid;
+		args.set_tid_size = 1;
+	}
+	made = syscall(SYS_clone3, &args, sizeof(args));
+	while (made == 0)
+		pause();
+	return (pid_t)made;
+}
+
+static void note_status(void *arg, int status)
+{
+	*(int *)arg = status;
+}
+
+static void turn_until(uv_loop_t *loop, pid_t pid)
+{
+	for (int i = 0; i < 1000; i++) {
+		uv_run(loop, UV_RUN_NOWAIT);
+		if (kill(pid, 0) < 0)
+			return;
+		usleep(1000);
+	}
+	fail_msg("process %d is not reaped", pid);
+}
+
+/* The end of a helper that nobody claimed was taken for that of a later process of its pid: an
+ * installer was believed to be done before it began, and an empty entry was published. */
+static void test_r001_a_pid_comes_again(void **state)
+{
+	struct jail jail = { 0 };
+	int status = -1;
+	struct err err;
+	uv_loop_t loop;
+	pid_t pid;
+
+	assert_int_equal(uv_loop_init(&loop), 0);
+	jail.loop = &loop;
+	assert_int_equal(reaper_open(&jail, &err), 0);
+	pid = child_of_pid(0);
+	assert_true(pid > 0);
+	kill(pid, SIGKILL);
+	turn_until(&loop, pid); /* unclaimed */
+	if (child_of_pid(pid) < 0) {
+		/* Not ours to choose here (EPERM), or taken by now (EEXIST). */
+		assert_true(errno == EPERM || errno == EEXIST);
+	} else {
+		jail_watch(&jail, pid, note_status, &status);
+		uv_run(&loop, UV_RUN_NOWAIT);
+		assert_int_equal(status, -1);
+		kill(pid, SIGTERM);
+		turn_until(&loop, pid);
+		assert_int_equal(status, SIGTERM);
+	}
+	/* One that ended before it was asked for is still told. */
+	status = -1;
+	pid = child_of_pid(0);
+	kill(pid, SIGKILL);
+	turn_until(&loop, pid);
+	jail_watch(&jail, pid, note_status, &status);
+	assert_int_equal(status, SIGKILL);
+	reaper_close(&jail);
+	uv_close((uv_handle_t *)jail.reaper, NULL); /* its first member is the signal's handle */
+	uv_run(&loop, UV_RUN_DEFAULT);
+	free(jail.reaper);
+	assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_r001_a_pid_comes_again),
 		cmocka_unit_test(test_a_job_is_caged),
 		cmocka_unit_test(test_a_job_writes_where_it_may),
 	};
