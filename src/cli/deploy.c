@@ -131,12 +131,23 @@ static int deploy(const struct dirs *d, const struct deploy_options *o, struct e
 	return rc;
 }
 
+/* The daemon may not see where the interpreter is (below root's home, say), and HTTP carries no
+ * mount: a script that does nothing shows it the place, and starts its zygote. */
+static int introduce(const struct dirs *d, const char *python)
+{
+	const char *argv[] = { "run", "-q", "--python", python, "-c", "pass", NULL };
+
+	return verb_run(d, (int)array_len(argv) - 1, (char **)argv);
+}
+
 int verb_deploy(const struct dirs *d, int argc, char **argv)
 {
 	struct deploy_options o = { 0 };
 	int code = parse_deploy(argc, argv, &o);
 	struct err err;
 
+	if (code == 0 && o.python)
+		code = introduce(d, o.python);
 	if (code)
 		return code;
 	return deploy(d, &o, &err) < 0 ? complain(&err) : 0;

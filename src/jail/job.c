@@ -168,7 +168,10 @@ int jail_job_start(struct jail *jail, const struct jail_job_spec *spec, jail_job
 	if (spec->prefix && !jail_has_prefix(jail, spec->prefix)) {
 		uv_close((uv_handle_t *)&job->timer, free_job);
 		return err_set(err, ERR_NOT_FOUND,
-			       "the daemon was not given interpreter prefix '%s'", spec->prefix);
+			       "the daemon cannot see the interpreter in '%s'; show it by "
+			       "`pipsqueak deploy` or `pipsqueak run` with --python, or start "
+			       "the daemon with --python",
+			       spec->prefix);
 	}
 	cell.prefix = job->prefix;
 	jail_make_cell(jail, &cell, on_cell, job);

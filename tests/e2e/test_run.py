@@ -223,6 +223,12 @@ def test_other_interpreters(daemon, workdir):
             continue  # not on this machine
         assert out.stdout == version + "\n", out.stderr
         found += 1
+    if found:  # it may be below a home that the daemon cannot enter; a deploy shows it, too
+        with open(workdir + "/handler.py", "w") as f:
+            f.write("import sys\ndef handler(e): return sys.version.split('.')[1]\n")
+        out = daemon.cli("deploy", workdir, "--name", "other", "--python", version)
+        assert out.returncode == 0, out.stderr
+        assert daemon.call("other").json == version.split(".")[1]
     assert run(daemon, "--python", "/usr/bin/python3", "-c", "print(1)", cwd=workdir).stdout == "1\n"
 
 
