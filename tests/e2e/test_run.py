@@ -216,19 +216,19 @@ def test_a_terminal(daemon, workdir):
 
 
 def test_other_interpreters(daemon, workdir):
-    found = 0
+    found = None
     for version in ("3.9", "3.10", "3.12", "3.13"):
         out = run(daemon, "--python", version, "-c", "import sys; print('%d.%d' % sys.version_info[:2])", cwd=workdir)
         if out.returncode == 3 and "no interpreter" in out.stderr:
             continue  # not on this machine
         assert out.stdout == version + "\n", out.stderr
-        found += 1
+        found = version
     if found:  # it may be below a home that the daemon cannot enter; a deploy shows it, too
         with open(workdir + "/handler.py", "w") as f:
             f.write("import sys\ndef handler(e): return sys.version.split('.')[1]\n")
-        out = daemon.cli("deploy", workdir, "--name", "other", "--python", version)
+        out = daemon.cli("deploy", workdir, "--name", "other", "--python", found)
         assert out.returncode == 0, out.stderr
-        assert daemon.call("other").json == version.split(".")[1]
+        assert daemon.call("other").json == found.split(".")[1]
     assert run(daemon, "--python", "/usr/bin/python3", "-c", "print(1)", cwd=workdir).stdout == "1\n"
 
 
