@@ -210,6 +210,8 @@ static bool start(struct functions *f, struct subject *s)
 		return false;
 	auto_free const char **modules = modules_beyond(f, s, parent);
 
+	if (!modules[0] && s->excluded.n)
+		give_up(s, "all that it would import must be imported after the fork");
 	if (!modules[0])
 		return false;
 	spec.modules = modules;
