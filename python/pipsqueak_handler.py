@@ -19,6 +19,8 @@ import _io  # noqa: E402
 import marshal as _marshal  # noqa: E402
 
 _FINDERS = list(sys.meta_path)
+_CACHED = "/__pycache__/%%s.%s.pyc" % sys.implementation.cache_tag
+_UNCHECKED = _external.MAGIC_NUMBER + b"\x01\0\0\0"  # by its hash, which is not compared (PEP 552)
 
 
 class _Decoder:
@@ -78,20 +80,19 @@ class Context:
         return max(0, self._deadline_ms - self._clock() // 1000)
 
 
-def find_entry(app, candidates):
-    """The first candidate whose file is there: "file.py:attr" or "module.attr"."""
-    for entry in candidates:
-        if ":" in entry:
-            path, attr = entry.rsplit(":", 1)
-        else:
-            module, _, attr = entry.rpartition(".")
-            path = module.replace(".", "/") + ".py"
-            if not os.path.exists(os.path.join(app, path)):
-                path = module.replace(".", "/") + "/__init__.py"
-        if os.path.exists(os.path.join(app, path)):
-            module = path[:-3].replace("/", ".")
-            return module[:-9] if module.endswith(".__init__") else module, attr
-    raise LookupError("no handler: none of %s is there" % ", ".join(candidates))
+def find_entry(app, entry):
+    """(module, attribute) of "file.py:attr" or "module.attr" when its file is there, else None."""
+    if ":" in entry:
+        path, attr = entry.rsplit(":", 1)
+    else:
+        module, _, attr = entry.rpartition(".")
+        path = module.replace(".", "/") + ".py"
+        if not os.path.exists(os.path.join(app, path)):
+            path = module.replace(".", "/") + "/__init__.py"
+    if not os.path.exists(os.path.join(app, path)):
+        return None
+    module = path[:-3].replace("/", ".")
+    return module[:-9] if module.endswith(".__init__") else module, attr
 
 
 def takes_context(handler):
@@ -134,39 +135,30 @@ def number(fields, tag):
     return int.from_bytes(fields.get(tag, b""), "little")
 
 
-def code_beside(app, module):
-    """The code of app/MODULE.py as it was compiled at deploy: (path, path of the code, code), or
-    None: then the import system finds it."""
-    if ("." in module or module in sys.modules or sys.meta_path != _FINDERS
+def bytecode(app, module):
+    """What was compiled of app/MODULE.py at deploy; None: the import system is to find MODULE."""
+    if (":" in module or "." in module or module in sys.modules or sys.meta_path != _FINDERS
             or module in sys.builtin_module_names or _imp.is_frozen(module)):
         return None
-    path = "%s/%s.py" % (app, module)
-    cached = _external.cache_from_source(path)
     try:
-        with _io.FileIO(cached) as f:
+        with _io.FileIO(app + _CACHED % module) as f:
             data = f.readall()
     except OSError:
         return None
-    if data[:4] != _external.MAGIC_NUMBER or data[4:8] != b"\x01\0\0\0":  # unchecked-hash
-        return None
-    return path, cached, _marshal.loads(memoryview(data)[16:])
+    return data if data[:8] == _UNCHECKED else None
 
 
-def import_own(app, module):
+def import_own(app, module, data):
     """import MODULE, which is the function's own: the import system, asked for it, would touch a
     hundred pages that are still shared with the zygote, and each costs a copy."""
-    found = code_beside(app, module)
-    if found is None:
-        __import__(module)
-        return
-    path, cached, code = found
+    path = "%s/%s.py" % (app, module)
     spec = _bootstrap.ModuleSpec(module, _external.SourceFileLoader(module, path), origin=path)
     spec._set_fileattr = True
-    spec.cached = cached
+    spec.cached = app + _CACHED % module
     made = sys.modules[module] = _bootstrap.module_from_spec(spec)
     spec._initializing = True
     try:
-        exec(code, made.__dict__)
+        exec(_marshal.loads(memoryview(data)[16:]), made.__dict__)
     except BaseException:
         sys.modules.pop(module, None)
         raise
@@ -174,8 +166,7 @@ def import_own(app, module):
         spec._initializing = False
 
 
-def load(app, module, attr):
-    import_own(app, module)
+def entry_of(module, attr):
     handler = getattr(sys.modules[module], attr, None)
     if not callable(handler):
         raise LookupError("%s has no function called %s" % (module, attr))
@@ -185,23 +176,30 @@ def load(app, module, attr):
 class Instance:
     def __init__(self, state, stream, name):
         self.state, self.stream, self.name = state, stream, name
-        self.handler = None
-        self.load_error = None
+        self.handler = self.data = self.load_error = None
         self.import_us = 0
 
     def find(self, app, candidates):
         self.app = app
-        try:
-            self.entry = find_entry(app, candidates)
-        except LookupError as e:
-            self.load_error = ("start", e)
+        for entry in candidates:
+            module, _, attr = entry.rpartition(".")
+            self.data = bytecode(app, module)
+            self.entry = (module, attr) if self.data else find_entry(app, entry)
+            if self.entry:
+                return
+        self.load_error = ("start", LookupError(
+            "no handler: none of %s is there" % ", ".join(candidates)))
 
     def load(self):
         clock = self.state.c.clock_us
         began = clock()
         try:
             if self.load_error is None:
-                self.handler = load(self.app, *self.entry)
+                if self.data:
+                    import_own(self.app, self.entry[0], self.data)
+                else:
+                    __import__(self.entry[0])
+                self.handler = entry_of(*self.entry)
             self.with_context = takes_context(self.handler)
         except BaseException as e:
             self.load_error = ("start", e)
@@ -262,12 +260,12 @@ def flush():
 
 def set_up(state, stream, fields, use_environment):
     """Environment, arguments, path; returns the directory of the function's code."""
-    import time
-
     c = state.c
     app = fields.get(c.T_CWD, b"/app").decode("utf-8", "surrogateescape")
     state.clean_environment(state, state.fixed + fields.get(c.T_ENV, b""))
     if b"TZ" in os.environ._data:
+        import time
+
         time.tzset()
     use_environment()
     if b"PYTHON" in fields.get(c.T_ENV, b""):
@@ -296,9 +294,9 @@ def start(state, stream, fields, use_environment):
     candidates = state.words(fields, c.T_ENTRY)
     instance = Instance(state, stream, fields.get(c.T_NAME, b"").decode())
     instance.find(app, candidates)
-    flags = state.words(fields, c.T_FLAGS)
-    recorder = state.part("record")["Recorder"](state) if "record" in flags else None
-    if recorder:
+    recorder = None
+    if b"record\0" in fields.get(c.T_FLAGS, b""):
+        recorder = state.part("record")["Recorder"](state)
         recorder.start()
     loaded = False
     while True:

@@ -80,7 +80,7 @@ def test_its_own_module_is_as_the_import_system_makes_it(child_of, zygote):
             "            inspect.getsource(f), repr(me), __spec__.has_location, __spec__.loader is __loader__]\n")
     answers = []
     for compiled in (False, True):
-        child = child_of(code, compiled=compiled)
+        child = child_of(code, entry=("f.f",), compiled=compiled)
         answers.append(answer(child.call("1")))
         found = words(child.expect(WIRE.PROFILE), WIRE.T_MODULES)
         assert "importlib.util" in found
