@@ -24,14 +24,12 @@ SCRIPTS = {
         print(__loader__.name, __loader__.path, __loader__.is_package('__main__'))
         """,
     "interpreter": """
-        import sys
+        import gc, sys
         print(sys.argv, sys.path, sys.flags, sys.warnoptions, sys._xoptions)
-        print(sys.prefix, sys.exec_prefix, sys.base_prefix, sys.executable)
-        print(sys.dont_write_bytecode, sys.getrecursionlimit(), sys.gettrace(), sys.excepthook)
+        print(sys.prefix, sys.exec_prefix, sys.base_prefix, sys.executable, sys.excepthook)
+        print(sys.dont_write_bytecode, sys.getrecursionlimit(), sys.gettrace(), sys.exc_info())
         print(sys.getfilesystemencoding(), sys.getdefaultencoding(), sys.getswitchinterval())
-        print(sys.meta_path, sys.path_hooks)
-        print(getattr(sys, 'last_value', None), sys.exc_info(), hasattr(sys, 'ps1'))
-        import gc
+        print(sys.meta_path, sys.path_hooks, getattr(sys, 'last_value', None), hasattr(sys, 'ps1'))
         print(gc.isenabled(), gc.get_threshold(), gc.get_debug(), gc.callbacks)
         """,
     "modules": "import sys; print(sorted(sys.modules))",
@@ -793,12 +791,10 @@ def test_profile_is_sent_however_a_script_ends(ready):
     for name in ("hello", "traceback", "exit_three", "keyboard_interrupt", "atexit_raises"):
         run = ready.run("file", "t_" + name + ".py", ["t_" + name + ".py"], flags=["record"])
         assert [m[0] for m in run.messages] == [WIRE.PROFILE, WIRE.DONE]
-    quiet = ready.run("code", "pass", ["-c"])
-    assert [m[0] for m in quiet.messages] == [WIRE.DONE]  # nothing is new
+    assert [m[0] for m in ready.run("code", "pass", ["-c"]).messages] == [WIRE.DONE]
     run = ready.run("code", "import json, wsgiref.util, slow", ["-c"])
-    names, times, origins = (words(run.messages[0][2], tag)
-                             for tag in (WIRE.T_MODULES, WIRE.T_SELF_US, WIRE.T_ORIGIN))
-    assert len(names) == len(times) == len(origins)
+    names = words(run.messages[0][2], WIRE.T_MODULES)
+    times, origins = (words(run.messages[0][2], tag) for tag in (WIRE.T_SELF_US, WIRE.T_ORIGIN))
     assert names.index("json") < names.index("json.decoder") < names.index("wsgiref.util")
-    assert origins[names.index("json")].endswith("json/__init__.py")
-    assert int(times[names.index("json.decoder")]) > 0
+    assert dict(zip(names, origins, strict=True))["json"].endswith("json/__init__.py")
+    assert int(dict(zip(names, times, strict=True))["json.decoder"]) > 0

@@ -174,7 +174,7 @@ def lines(seen):
 def test_a_password_is_not_shown(person):
     shown = []
     for w in (person.window([PLAIN, "-c", GETPASS]), person.code(GETPASS)):
-        w.until("secret: ").becomes(lambda: not w.modes()[3] & termios.ECHO)
+        w.until("secret: ").becomes(lambda w=w: not w.modes()[3] & termios.ECHO)
         w.type("hush\n").until("got hush")
         assert w.end() == 0
         assert w.seen.count(b"hush") == 1
