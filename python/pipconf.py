@@ -6,10 +6,11 @@ starts the daemon). Configuration files, PIP_* variables and pip's own default i
 pip's own code, out of the wheel of Debian's package python3-pip-whl: no host is named here.
 
 Keys: index_url (null when switched off), extra_index_urls, find_links (directories are absolute),
-cert, client_cert, timeout (seconds), trusted_hosts, proxy, auth (list of origin, user, password
-from the caller's netrc), files (the configuration files that pip reads, there or not: who caches
-this output looks whether they changed, and at PIP_*, NETRC, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE:
-importing pip takes a second).
+cert, client_cert, cert_file and cert_dir (OpenSSL's variables), timeout (seconds), trusted_hosts,
+proxy (pip's own), http_proxy, https_proxy, no_proxy (the environment's, which pip's own replaces),
+auth (list of origin, user, password from the caller's netrc), files (the configuration files that
+pip reads, there or not: who caches this output looks whether they changed, and at the variables
+that src/cli/interpreter.c lists).
 """
 
 import glob
@@ -18,6 +19,7 @@ import netrc
 import os
 import sys
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 PIP_WHEELS = "/usr/share/python-wheels/pip-*.whl"
 
@@ -75,6 +77,22 @@ def netrc_auth(urls: list) -> list:
     return found
 
 
+def proxies() -> dict:
+    """The environment's, as requests reads it: HTTP_PROXY in capitals is left out where a CGI
+    request could have set it, which urllib knows."""
+    found = getproxies_environment()
+    every = found.get("all")
+    return {
+        "http_proxy": found.get("http", every),
+        "https_proxy": found.get("https", every),
+        "no_proxy": found.get("no"),
+    }
+
+
+def path_or_none(path: str):
+    return os.path.abspath(os.path.expanduser(path)) if path else None
+
+
 def settings() -> dict:
     options = pip_options()
     environ = os.environ
@@ -85,13 +103,16 @@ def settings() -> dict:
         "index_url": indexes[0] if indexes else None,
         "extra_index_urls": indexes[1:],
         "find_links": links,
-        "cert": os.path.abspath(cert) if cert else None,
-        "client_cert": options.client_cert,
+        "cert": path_or_none(cert),
+        "cert_file": path_or_none(environ.get("SSL_CERT_FILE")),
+        "cert_dir": path_or_none(environ.get("SSL_CERT_DIR")),
+        "client_cert": path_or_none(options.client_cert),
         "timeout": options.timeout,
         "trusted_hosts": options.trusted_hosts,
         "proxy": options.proxy or None,
         "auth": netrc_auth(indexes + [link for link in links if "://" in link]),
         "files": pip_files(),
+        **proxies(),
     }
 
 

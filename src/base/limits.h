@@ -23,7 +23,13 @@
 
 /* index */
 #define LIMIT_INDEX_PAGE_BYTES (64 * MIB)
-#define LIMIT_PAGE_FRESH_S 600 /* then the index is asked whether its page changed */
+#define LIMIT_PAGE_FRESH_S 600 /* then the index is asked whether its page changed; its max-age counts */
+#define LIMIT_PAGE_FRESH_MAX_S 86400L	/* whatever max-age says */
+#define LIMIT_HEADER_BYTES (256 * KIB)	/* of one answer, redirects included */
+#define LIMIT_ERROR_PAGE_BYTES (64 * KIB)
+#define LIMIT_FETCH_MS (300L * 1000)	   /* a page, metadata or a range */
+#define LIMIT_FETCH_WHEEL_MS (6L * 3600 * 1000)
+#define LIMIT_RETRY_AFTER_S 30 /* longer is not waited for */
 #define LIMIT_METADATA_BYTES (4 * MIB)
 #define LIMIT_ZIP_DIRECTORY_BYTES (32 * MIB) /* of a wheel that is read by ranges */
 #define LIMIT_INDEX_SOURCES 64 /* indexes, find-links or hosts in one list of settings */

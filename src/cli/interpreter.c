@@ -162,8 +162,13 @@ static void hash_file(uint64_t *h, const char *path)
 /* Everything that pip's configuration comes from. */
 static uint64_t settings_key(const struct dirs *d)
 {
-	static const char *const others[] = { "NETRC",		 "REQUESTS_CA_BUNDLE",
-					      "CURL_CA_BUNDLE",	 "XDG_CONFIG_HOME",
+	static const char *const others[] = { "NETRC",	      "REQUESTS_CA_BUNDLE",
+					      "CURL_CA_BUNDLE", "SSL_CERT_FILE",
+					      "SSL_CERT_DIR", "http_proxy",
+					      "HTTP_PROXY",   "https_proxy",
+					      "HTTPS_PROXY",  "all_proxy",
+					      "ALL_PROXY",    "no_proxy",
+					      "NO_PROXY",     "XDG_CONFIG_HOME",
 					      "XDG_CONFIG_DIRS", "HOME" };
 	static const char *const files[] = { ".pip/pip.conf", ".config/pip/pip.conf", ".netrc" };
 	const char *home = getenv("HOME"), *config = getenv("XDG_CONFIG_HOME");

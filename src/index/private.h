@@ -16,20 +16,32 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/limits.h"
 #include "index/fetch.h"
 #include "index/index.h"
 #include "index/settings.h"
 #include "index/sha.h"
 #include "index/tags.h"
 
+/* With whose settings a wheel was found. */
+struct index_source {
+	char sha256[SHA_HEX];
+	struct settings *settings;
+};
+
 struct index {
 	uv_loop_t *loop;
 	int refs; /* the owner's, and one for each thing under way */
 	bool closing;
 	char *cache_dir;
+	char *tmp; /* this daemon's own directory below the cache */
+	int tmp_lock;
+	unsigned char salt[16];
 	struct fetcher *fetcher;
 	struct settings *settings;	/* the daemon's own; NULL: none */
 	struct settings *settings_last; /* of the last request: its wheels come with these */
+	struct index_source sources[LIMIT_LOCK_DISTS]; /* a ring */
+	size_t next_source;
 	struct index_resolver_source resolver;
 	struct resolve *resolves;
 	struct wheel_job *jobs;
@@ -39,7 +51,12 @@ struct index {
 struct index *index_ref(struct index *index);
 void index_unref(struct index *index);
 
-/* cache.c: files below cache_dir. */
+/* The wheels of this lock are to be fetched with these settings. */
+void index_remember(struct index *index, const struct lock *lock, struct settings *settings);
+
+/* cache.c: files below cache_dir, which several daemons may share. */
+warn_unused int cache_open(struct index *index, struct err *err);
+void cache_close(struct index *index);
 char *cache_path(const struct index *index, const char *kind, const char *name);
 /* Write under a temporary name, then rename. */
 warn_unused int cache_put(const struct index *index, const char *path, const struct buf *data,

@@ -503,6 +503,7 @@ static void on_result(struct resolve *r, const struct wire_msg *m)
 			broken(r, "a wheel that no index offered");
 			return;
 		}
+	index_remember(r->index, lock, r->settings);
 	finish(r, lock, NULL);
 }
 
