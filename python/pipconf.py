@@ -18,8 +18,9 @@ import json
 import netrc
 import os
 import sys
+import types
+from importlib.machinery import ModuleSpec
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment
 
 PIP_WHEELS = "/usr/share/python-wheels/pip-*.whl"
 
@@ -27,6 +28,44 @@ PIP_WHEELS = "/usr/share/python-wheels/pip-*.whl"
 def fail(text: str):
     sys.stderr.write(f"pipconf: {text}\n")
     sys.exit(1)
+
+
+class Nothing:
+    """Stands for any class or decorator of a library that is left out."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __call__(self, *args, **kwargs):
+        return args[0] if args else self
+
+
+class LeftOut(types.ModuleType):
+    __path__ = ()
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing
+
+
+class LeaveOut:
+    """Reading options needs none of what pip downloads and paints with: three quarters of the time
+    that importing it takes."""
+
+    UNUSED = ("requests", "rich", "urllib3", "tenacity", "pygments", "chardet")
+
+    def find_spec(self, name, path=None, target=None):
+        words = name.split(".")
+        if words[:2] == ["pip", "_vendor"] and len(words) > 2 and words[2] in self.UNUSED:
+            return ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        return LeftOut(spec.name)
+
+    def exec_module(self, module):
+        pass
 
 
 def pip_options():
@@ -44,6 +83,19 @@ def pip_options():
         parser.add_option_group(cmdoptions.make_option_group(group, parser))
     options, _ = parser.parse_args([])
     return options
+
+
+def quick_options():
+    """The same, sooner; should this pip need more than others do, then without short cuts."""
+    short = LeaveOut()
+    sys.meta_path.insert(0, short)
+    try:
+        return pip_options()
+    except (ImportError, AttributeError, TypeError):
+        sys.meta_path.remove(short)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "pip"]:
+            del sys.modules[name]
+        return pip_options()
 
 
 def pip_files() -> list:
@@ -78,14 +130,18 @@ def netrc_auth(urls: list) -> list:
 
 
 def proxies() -> dict:
-    """The environment's, as requests reads it: HTTP_PROXY in capitals is left out where a CGI
-    request could have set it, which urllib knows."""
-    found = getproxies_environment()
-    every = found.get("all")
+    """The environment's, as urllib reads it (which takes long to import): small letters before
+    capitals, and no HTTP_PROXY where a CGI request could have set it."""
+
+    def either(kind):
+        if kind == "http" and "REQUEST_METHOD" in os.environ:
+            return os.environ.get("http_proxy")
+        return os.environ.get(f"{kind}_proxy", os.environ.get(f"{kind.upper()}_PROXY"))
+
     return {
-        "http_proxy": found.get("http", every),
-        "https_proxy": found.get("https", every),
-        "no_proxy": found.get("no"),
+        "http_proxy": either("http") or either("all") or None,
+        "https_proxy": either("https") or either("all") or None,
+        "no_proxy": either("no") or None,
     }
 
 
@@ -94,7 +150,7 @@ def path_or_none(path: str):
 
 
 def settings() -> dict:
-    options = pip_options()
+    options = quick_options()
     environ = os.environ
     indexes = [] if options.no_index else [options.index_url, *options.extra_index_urls]
     links = [absolute(link) for link in options.find_links]
