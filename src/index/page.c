@@ -73,6 +73,8 @@ static void run(struct page *p, uv_work_cb work, uv_after_work_cb after)
 static int filter(struct page *p)
 {
 	p->filtered.max = LIMIT_FRAME_BYTES - 64 * KIB;
+	if (!p->note && !p->links)
+		p->note = digest_status(&p->digest, p->name);
 	if (digest_filter(&p->digest, p->name, p->tags, p->all, &p->filtered) == 0)
 		return 0;
 	return err_set(&p->err, ERR_LIMIT, "the index has too many files of '%s'", p->name);
