@@ -78,7 +78,6 @@ static void attempt_start(struct fetch *f)
 	f->got_before = f->got;
 	f->waste = f->header_bytes = 0;
 	f->settled = f->enough = f->misplaced = false;
-	f->part = UINT64_MAX;
 	curl_slist_free_all(steal(f->headers));
 	fetch_easy_prepare(f);
 	must(curl_multi_add_handle(f->fetcher->multi, f->easy) == CURLM_OK);

@@ -20,6 +20,8 @@
 
 struct fetcher;
 
+#define FETCH_TAIL UINT64_MAX
+
 struct fetch_spec {
 	const char *url;
 	const char *accept;	     /* Accept header; NULL: any */
@@ -28,7 +30,7 @@ struct fetch_spec {
 	uint64_t max_bytes;	     /* of the body, unpacked */
 	long max_ms;		     /* of one attempt; 0: LIMIT_FETCH_MS */
 	bool compressed;	     /* gzip is welcome */
-	bool range;		     /* only bytes from..to (inclusive) */
+	bool range;		     /* only bytes from..to (inclusive); FETCH_TAIL: the last `to` */
 	uint64_t from, to;
 	/* Where the body goes; NULL: into reply.body. Returning -1 ends the transfer with err. */
 	int (*data)(void *arg, const char *data, size_t len, struct err *err);
@@ -42,6 +44,7 @@ struct fetch_reply {
 	char *content_type, *etag, *modified, *url; /* url: after redirects. NULL when not said */
 	long fresh_s; /* how long it needs no asking again; -1: not said */
 	bool no_store;
+	uint64_t part, whole; /* of a 206: where it begins, and the size of the whole */
 	bool resumed; /* in more than one piece: only its sum tells whether they fit */
 	struct buf body;
 };

@@ -21,6 +21,8 @@ static void forget_headers(struct fetch_reply *r)
 	free(steal(r->modified));
 	r->fresh_s = -1;
 	r->no_store = false;
+	r->part = UINT64_MAX;
+	r->whole = 0;
 }
 
 /* The value of this header in a line without its end, or NULL. */
@@ -57,6 +59,27 @@ static void read_cache_control(struct fetch_reply *r, const char *value)
 		r->fresh_s = LIMIT_PAGE_FRESH_MAX_S;
 }
 
+/* "bytes FROM-TO/WHOLE" */
+static void read_content_range(struct fetch_reply *r, const char *value)
+{
+	const char *slash = strchr(value, '/');
+
+	if (strncasecmp(value, "bytes ", 6) == 0 && isdigit((unsigned char)value[6]))
+		r->part = strtoull(value + 6, NULL, 10);
+	if (slash && isdigit((unsigned char)slash[1]))
+		r->whole = strtoull(slash + 1, NULL, 10);
+}
+
+/* Did a range that was asked for come? */
+static bool is_asked_part(const struct fetch *f)
+{
+	uint64_t whole = f->reply.whole, tail = f->spec.to;
+
+	if (f->spec.from != FETCH_TAIL)
+		return f->reply.part == f->spec.from;
+	return whole && f->reply.part == (whole > tail ? whole - tail : 0);
+}
+
 static void read_header(struct fetch *f, const char *line)
 {
 	const char *v;
@@ -69,9 +92,8 @@ static void read_header(struct fetch *f, const char *line)
 		read_cache_control(&f->reply, v);
 	else if ((v = value_of(line, "age")))
 		f->age_s = strtol(v, NULL, 10);
-	else if ((v = value_of(line, "content-range")) && strncasecmp(v, "bytes ", 6) == 0 &&
-		 isdigit((unsigned char)v[6]))
-		f->part = strtoull(v + 6, NULL, 10);
+	else if ((v = value_of(line, "content-range")))
+		read_content_range(&f->reply, v);
 }
 
 /* CURL_WRITEFUNC_ERROR exists from 7.87 on; any other count than the given one stops too. */
@@ -101,7 +123,6 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 	text[len] = '\0';
 	if (strncmp(text, "HTTP/", 5) == 0) { /* a new answer after a redirect */
 		forget_headers(&f->reply);
-		f->part = UINT64_MAX;
 		f->age_s = 0;
 	} else {
 		read_header(f, text);
@@ -114,13 +135,13 @@ static int settle(struct fetch *f, long status)
 {
 	f->settled = true;
 	if (f->spec.range) {
-		f->enough = status == 200 || f->part != f->spec.from;
+		f->enough = status == 200 || !is_asked_part(f);
 		return f->enough ? 0 : 1;
 	}
 	if (!f->got)
 		return 1;
 	if (status == 206) {
-		f->misplaced = f->part != f->got;
+		f->misplaced = f->reply.part != f->got;
 		return f->misplaced ? 0 : 1;
 	}
 	f->got = f->got_before = 0; /* the whole again */
@@ -241,7 +262,9 @@ static void set_range(struct fetch *f)
 	const struct fetch_spec *spec = &f->spec;
 	auto_free char *range = NULL;
 
-	if (spec->range)
+	if (spec->range && spec->from == FETCH_TAIL)
+		range = mem_printf("-%llu", (unsigned long long)spec->to);
+	else if (spec->range)
 		range = mem_printf("%llu-%llu", (unsigned long long)spec->from,
 				   (unsigned long long)spec->to);
 	else if (fetch_resumes(f))

@@ -37,7 +37,6 @@ struct fetch {
 	bool no_resume;	 /* it was tried and the server cannot */
 	bool misplaced;	 /* it sent another part than was asked for */
 	bool stopped;	 /* err holds why data() or a ceiling ended it */
-	uint64_t part;	 /* where a 206 says that it begins; UINT64_MAX: not said */
 	struct fetch_reply reply;
 	struct err err;
 };

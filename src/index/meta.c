@@ -9,7 +9,11 @@
 #include "index/private.h"
 #include "index/zip.h"
 
-#define TAIL_BYTES (64 * KIB) /* holds directory and METADATA of most wheels */
+/* The first look at a wheel's end, which shall hold directory and METADATA: a share of the whole,
+ * since the directory grows with it. */
+#define TAIL_SHARE 48
+#define TAIL_MIN (32 * KIB)
+#define TAIL_MAX (384 * KIB)
 #define MEMBER_SLACK 512      /* the local header's extra field is not known in advance */
 
 /* METADATA of one wheel on its way: cache, then the index's own file, then parts of the wheel by
@@ -121,7 +125,7 @@ static void get_range(struct meta *m, uint64_t from, uint64_t to, fetch_done_fn 
 {
 	struct fetch_spec spec = { .url = m->url,
 				   .settings = m->settings,
-				   .max_bytes = to - from + 1,
+				   .max_bytes = from == FETCH_TAIL ? to : to - from + 1,
 				   .range = true,
 				   .from = from,
 				   .to = to };
@@ -203,10 +207,13 @@ static void on_tail(void *arg, struct fetch_reply *reply, const struct err *err)
 	struct meta *m = arg;
 	struct zip_part tail;
 
-	if (err || reply->status != 206 || reply->body.len != m->size - m->tail_from) {
+	if (err || reply->status != 206 || reply->part + reply->body.len != reply->whole ||
+	    (m->size && reply->whole != m->size)) {
 		by_whole(m);
 		return;
 	}
+	m->size = reply->whole;
+	m->tail_from = reply->part;
 	m->tail = reply->body;
 	memset(&reply->body, 0, sizeof(reply->body));
 	tail = (struct zip_part){ m->tail.data, m->tail.len, m->tail_from };
@@ -219,15 +226,26 @@ static void on_tail(void *arg, struct fetch_reply *reply, const struct err *err)
 		get_range(m, m->dir_from, m->tail_from - 1, on_directory);
 }
 
-/* Small wheels, and those whose size or sum is not known, are fetched whole: nothing is won. */
+/* Small wheels, and those whose sum is not known, are fetched whole: nothing is won. An HTML page
+ * says no size, but the end of a file can be asked for without. */
 static void by_range(struct meta *m)
 {
-	if (!m->sha256[0] || m->size <= TAIL_BYTES) {
+	uint64_t tail = m->size / TAIL_SHARE;
+
+	if (!m->sha256[0] || (m->size && m->size <= 2 * TAIL_MIN)) {
 		by_whole(m);
 		return;
 	}
-	m->tail_from = m->size - TAIL_BYTES;
-	get_range(m, m->tail_from, m->size - 1, on_tail);
+	if (!m->size)
+		tail = 2 * TAIL_MIN;
+	else if (tail < TAIL_MIN)
+		tail = TAIL_MIN;
+	else if (tail > TAIL_MAX)
+		tail = TAIL_MAX;
+	if (m->size) /* the plainer form; some servers know no other */
+		get_range(m, m->size - tail, m->size - 1, on_tail);
+	else
+		get_range(m, FETCH_TAIL, tail, on_tail);
 }
 
 static void on_core(void *arg, struct fetch_reply *reply, const struct err *err)

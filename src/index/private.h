@@ -2,7 +2,8 @@
  * Runs in: daemon (libuv loop). Private to the room.
  *
  * The parts of the room and what they ask of each other:
- *     resolve.c  feeds one resolver process       -> page.c, meta.c
+ *     resolve.c  feeds one resolver process       -> sources.c, meta.c
+ *     sources.c  a name asked of every index	     -> page.c
  *     page.c     index pages, cached and filtered -> fetch.c, digest.c
  *     meta.c     METADATA of one wheel            -> fetch.c, zip.c, wheel.c
  *     wheel.c    whole wheels, checked            -> fetch.c
@@ -79,6 +80,12 @@ struct page_want {
  * dist. note: NULL or a line for a person. */
 typedef void (*page_fn)(void *arg, struct buf *filtered, const char *note, const struct err *err);
 void page_get(struct index *index, const struct page_want *want, page_fn done, void *arg);
+
+/* sources.c: page_get() of every source in want->settings (want->source and links are not read).
+ * note() may come any number of times before done(), whose own note is NULL. */
+typedef void (*page_note_fn)(void *arg, const char *note);
+void sources_get(struct index *index, const struct page_want *want, page_note_fn note, page_fn done,
+		 void *arg);
 
 /* wheel.c */
 struct wheel_want {

@@ -174,14 +174,12 @@ static void give_err(struct resolve *r, uint32_t id, enum err_kind kind, const c
 
 /* --- pages ------------------------------------------------------------------------------- */
 
-/* One NEED of a page: asked of every index and every find-links entry, then merged. */
+/* One NEED of a page. */
 struct page_need {
 	struct resolve *r;
 	uint32_t id;
 	char *name;
-	size_t pending;
-	bool all, known;
-	struct buf merged;
+	bool all;
 };
 
 static void keep_given(struct resolve *r, const char *name, struct buf *filtered)
@@ -195,29 +193,6 @@ static void keep_given(struct resolve *r, const char *name, struct buf *filtered
 	r->given = g;
 }
 
-static void page_need_end(struct page_need *n)
-{
-	struct resolve *r = n->r;
-
-	if (--n->pending)
-		return;
-	if (!r->over && !n->known) {
-		give_err(r, n->id, ERR_NOT_FOUND, "not on the index");
-	} else if (!r->over) {
-		auto_msg struct wire_msg m;
-
-		wire_init(&m, WIRE_GIVE, n->id);
-		wire_put(&m, WIRE_T_BODY, n->merged.data, n->merged.len);
-		send_frame(r, &m);
-		if (!r->over && !n->all)
-			keep_given(r, n->name, &n->merged);
-	}
-	buf_done(&n->merged);
-	free(n->name);
-	free(n);
-	unref(r);
-}
-
 static void say_note(struct resolve *r, const char *note)
 {
 	if (r->over || !r->progress || (r->noted && strcmp(r->noted, note) == 0))
@@ -227,23 +202,34 @@ static void say_note(struct resolve *r, const char *note)
 	r->progress(r->arg, note);
 }
 
+static void on_page_note(void *arg, const char *note)
+{
+	struct page_need *n = arg;
+
+	say_note(n->r, note);
+}
+
 static void on_page(void *arg, struct buf *filtered, const char *note, const struct err *err)
 {
 	struct page_need *n = arg;
-	struct err local;
+	struct resolve *r = n->r;
 
-	if (note)
-		say_note(n->r, note);
 	if (err) {
-		fail(n->r, err); /* an index that is down must not change the answer in silence */
-	} else if (filtered) {
-		bool empty = strncmp(filtered->data, "wheels=0 other=0\n", 17) == 0;
+		fail(r, err);
+	} else if (!r->over && !filtered) {
+		give_err(r, n->id, ERR_NOT_FOUND, "not on the index");
+	} else if (!r->over) {
+		auto_msg struct wire_msg m;
 
-		n->known = n->known || !empty;
-		if (buf_put(&n->merged, filtered->data, filtered->len, &local) < 0)
-			fail(n->r, &local);
+		wire_init(&m, WIRE_GIVE, n->id);
+		wire_put(&m, WIRE_T_BODY, filtered->data, filtered->len);
+		send_frame(r, &m);
+		if (!r->over && !n->all)
+			keep_given(r, n->name, filtered);
 	}
-	page_need_end(n);
+	free(n->name);
+	free(n);
+	unref(r);
 }
 
 static void need_page(struct resolve *r, uint32_t id, const char *name, bool all)
@@ -257,18 +243,7 @@ static void need_page(struct resolve *r, uint32_t id, const char *name, bool all
 	n->id = id;
 	n->name = mem_strdup(name);
 	n->all = all;
-	n->merged.max = LIMIT_FRAME_BYTES - 64 * KIB;
-	n->pending = r->settings->nindexes + r->settings->nlinks + 1;
-	for (size_t i = 0; i < r->settings->nindexes; i++) {
-		want.source = r->settings->indexes[i];
-		page_get(r->index, &want, on_page, n);
-	}
-	want.links = true;
-	for (size_t i = 0; i < r->settings->nlinks; i++) {
-		want.source = r->settings->links[i];
-		page_get(r->index, &want, on_page, n);
-	}
-	page_need_end(n);
+	sources_get(r->index, &want, on_page_note, on_page, n);
 }
 
 /* --- metadata ---------------------------------------------------------------------------- */

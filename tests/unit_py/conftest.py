@@ -153,11 +153,13 @@ class LocalIndex:
     def serve_file(self, handler, file):
         if file.fail:
             return self.answer(handler, file.fail.pop(0))
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range", ""))
-        if wanted and file.ranges:
-            first, last = int(wanted[1]), int(wanted[2])
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", handler.headers.get("Range", ""))
+        if wanted and file.ranges and wanted[2]:
+            size = len(file.data)
+            first = int(wanted[1]) if wanted[1] else max(0, size - int(wanted[2]))
+            last = min(int(wanted[2]), size - 1) if wanted[1] else size - 1
             part = file.data[first : last + 1]
-            place = f"bytes {first}-{last}/{len(file.data)}"
+            place = f"bytes {first}-{last}/{size}"
             return self.answer(handler, 206, part, Content_Range=place)
         if file.cut:
             handler.send_response(200)
