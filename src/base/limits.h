@@ -23,11 +23,12 @@
 
 /* index */
 #define LIMIT_INDEX_PAGE_BYTES (64 * MIB)
-#define LIMIT_PAGE_FRESH_S 600 /* then the index is asked whether its page changed; its max-age counts */
-#define LIMIT_PAGE_FRESH_MAX_S 86400L	/* whatever max-age says */
-#define LIMIT_HEADER_BYTES (256 * KIB)	/* of one answer, redirects included */
+#define LIMIT_PAGE_FRESH_S \
+	600 /* then the index is asked whether its page changed; its max-age counts */
+#define LIMIT_PAGE_FRESH_MAX_S 86400L  /* whatever max-age says */
+#define LIMIT_HEADER_BYTES (256 * KIB) /* of one answer, redirects included */
 #define LIMIT_ERROR_PAGE_BYTES (64 * KIB)
-#define LIMIT_FETCH_MS (300L * 1000)	   /* a page, metadata or a range */
+#define LIMIT_FETCH_MS (300L * 1000) /* a page, metadata or a range */
 #define LIMIT_FETCH_WHEEL_MS (6L * 3600 * 1000)
 #define LIMIT_RETRY_AFTER_S 30 /* longer is not waited for */
 #define LIMIT_METADATA_BYTES (4 * MIB)
@@ -101,3 +102,6 @@
 #define LIMIT_HTTP_CONNECTIONS 1024
 #define LIMIT_HTTP_UPLOAD_BYTES (256 * MIB)
 #define LIMIT_RUN_CLIENTS 256
+#define LIMIT_PROGRESS_BYTES                                                \
+	((int)(64 * KIB)) /* not yet read by a client: then no more is told \
+			   */

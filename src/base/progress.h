@@ -11,14 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PROGRESS_LINE 1024	     /* bytes of the longest line, with its NUL */
+#define PROGRESS_LINE 1024	   /* bytes of the longest line, with its NUL */
 #define PROGRESS_US (100 * 1000UL) /* between two events of one thing that grows */
 
 struct progress {
-	const char *what;	   /* "resolve" "download" "unpack" "compile" "note" */
+	const char *what;	    /* "resolve" "download" "unpack" "compile" "note" */
 	const char *name, *version; /* of the dist; NULL: not of one */
-	const char *text;	   /* of a note; NULL: none */
-	uint64_t done, total;	   /* bytes, or for "resolve" and "compile" things; total 0: not known */
+	const char *text;	    /* of a note; NULL: none */
+	uint64_t done, total; /* bytes, or for "resolve" and "compile" things; total 0: not known */
 };
 
 /* Text that cannot be shown is left out; what is too long is cut. */

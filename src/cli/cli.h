@@ -63,6 +63,9 @@ warn_unused int interpreter_find(const char *asked, char **out_path, char **out_
 				 struct err *err);
 /* pip's settings as JSON, from python/pipconf.py, cached by what they depend on. */
 warn_unused int pip_settings(const struct dirs *d, char **out, struct err *err);
+/* With --offline and these --index URLs. */
+warn_unused int pip_settings_adjust(char **settings, bool offline, const char *const *indexes,
+				    int n, struct err *err);
 
 /* mounts.c (root only): detached mounts whose files show as the host id that scripts carry. */
 struct mounts {

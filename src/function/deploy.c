@@ -236,7 +236,6 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 		on_lock(d, lock, NULL);
 		return;
 	}
-	say(d, "resolving");
 	index_resolve(d->f->config.index, &r, on_progress, on_lock, d);
 }
 

@@ -16,8 +16,8 @@
 #include "base/mem.h"
 #include "index/private.h"
 
-/* Several daemons may share the cache. Each has a directory of its own below tmp and holds its lock;
- * those whose lock can be taken were left by a daemon that is dead. */
+/* Several daemons may share the cache. Each has a directory of its own below tmp and holds its
+ * lock; those whose lock can be taken were left by a daemon that is dead. */
 static void clean_tmp(const char *all)
 {
 	DIR *dir = opendir(all);

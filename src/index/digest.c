@@ -94,9 +94,9 @@ struct html_page {
 static void html_meta(void *arg, const char *name, const char *content)
 {
 	struct html_page *page = arg;
-	char **to = strcmp(name, "pypi:project-status") == 0	    ? &page->status
+	char **to = strcmp(name, "pypi:project-status") == 0	      ? &page->status
 		    : strcmp(name, "pypi:project-status-reason") == 0 ? &page->reason
-								    : NULL;
+								      : NULL;
 
 	if (to) {
 		free(*to);

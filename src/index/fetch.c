@@ -9,8 +9,8 @@
 #include "base/mem.h"
 #include "index/fetch_priv.h"
 
-#define BACKOFF_MS 150		/* before the second attempt; doubles with each */
-#define ENOUGH_PROGRESS MIB	/* of a body: an attempt that brought so much counts as none */
+#define BACKOFF_MS 150	    /* before the second attempt; doubles with each */
+#define ENOUGH_PROGRESS MIB /* of a body: an attempt that brought so much counts as none */
 
 static void free_handle(uv_handle_t *h)
 {
@@ -215,8 +215,8 @@ static int try_again(struct fetch *f, CURLcode code, long status, uint64_t retry
 		return 0;
 	if (retry_after_s > LIMIT_RETRY_AFTER_S)
 		return err_set(&f->err, ERR_UPSTREAM,
-			       "%s is overloaded (%ld) and asks to come back in %llu s", f->spec.url,
-			       status, (unsigned long long)retry_after_s);
+			       "%s is overloaded (%ld) and asks to come back in %llu s",
+			       f->spec.url, status, (unsigned long long)retry_after_s);
 	attempt_again(f, retry_after_s ? retry_after_s * 1000
 				       : jitter((uint64_t)BACKOFF_MS << f->attempt));
 	f->attempt++;

@@ -30,13 +30,14 @@ struct fetch_spec {
 	uint64_t max_bytes;	     /* of the body, unpacked */
 	long max_ms;		     /* of one attempt; 0: LIMIT_FETCH_MS */
 	bool compressed;	     /* gzip is welcome */
-	bool range;		     /* only bytes from..to (inclusive); FETCH_TAIL: the last `to` */
+	bool range; /* only bytes from..to (inclusive); FETCH_TAIL: the last `to` */
 	uint64_t from, to;
 	/* Where the body goes; NULL: into reply.body. Returning -1 ends the transfer with err. */
 	int (*data)(void *arg, const char *data, size_t len, struct err *err);
 	/* With data(): a new attempt begins at the first byte; forget what data() was given. */
 	int (*restart)(void *arg, struct err *err);
-	bool resume; /* with data(): after a break, go on behind what it was given if the server can */
+	bool resume; /* with data(): after a break, go on behind what it was given if the server can
+		      */
 };
 
 struct fetch_reply {
@@ -45,7 +46,7 @@ struct fetch_reply {
 	long fresh_s; /* how long it needs no asking again; -1: not said */
 	bool no_store;
 	uint64_t part, whole; /* of a 206: where it begins, and the size of the whole */
-	bool resumed; /* in more than one piece: only its sum tells whether they fit */
+	bool resumed;	      /* in more than one piece: only its sum tells whether they fit */
 	struct buf body;
 };
 

@@ -32,11 +32,11 @@ struct fetch {
 	uint64_t waste;	       /* bytes of answers that nobody reads */
 	uint64_t header_bytes; /* of this attempt, redirects included */
 	long age_s;
-	bool settled;	 /* the status line and the headers were looked at */
-	bool enough;	 /* we ended it ourselves, content with what is there */
-	bool no_resume;	 /* it was tried and the server cannot */
-	bool misplaced;	 /* it sent another part than was asked for */
-	bool stopped;	 /* err holds why data() or a ceiling ended it */
+	bool settled;	/* the status line and the headers were looked at */
+	bool enough;	/* we ended it ourselves, content with what is there */
+	bool no_resume; /* it was tried and the server cannot */
+	bool misplaced; /* it sent another part than was asked for */
+	bool stopped;	/* err holds why data() or a ceiling ended it */
 	struct fetch_reply reply;
 	struct err err;
 };

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "index/private.h"
+#include "wire/messages.h"
 
 struct index *index_ref(struct index *index)
 {
@@ -75,6 +76,7 @@ static void add_part(struct sha *sum, const char *text)
 
 void index_request_key(const struct index_request *q, char *out)
 {
+	auto_free char *settings = NULL;
 	struct sha *sum = sha_new();
 
 	add_part(sum, "pipsqueak request 1");
@@ -87,7 +89,9 @@ void index_request_key(const struct index_request *q, char *out)
 	add_part(sum, q->pylock);
 	add_part(sum, q->index_url);
 	add_part(sum, q->python_info);
-	add_part(sum, q->pip_settings);
+	if (q->pip_settings && strncmp(q->pip_settings, WIRE_OFFLINE, strlen(WIRE_OFFLINE)) == 0)
+		settings = mem_printf("{%s", q->pip_settings + strlen(WIRE_OFFLINE));
+	add_part(sum, settings ? settings : q->pip_settings);
 	sha_hex(sum, out);
 	sha_free(sum);
 }
@@ -124,6 +128,18 @@ void index_remember(struct index *index, const struct lock *lock, struct setting
 		settings_unref(to->settings);
 		to->settings = settings_ref(settings);
 	}
+}
+
+void index_use(struct index *index, const struct index_request *request, const struct lock *lock)
+{
+	struct settings *settings = NULL;
+	struct err err;
+
+	if (!request->pip_settings)
+		return;
+	if (settings_parse(request->pip_settings, request->index_url, &settings, &err) == 0)
+		index_remember(index, lock, settings);
+	settings_unref(settings);
 }
 
 /* Those of the resolution that the wheel comes from, else the last caller's, else the daemon's. */

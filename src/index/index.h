@@ -64,6 +64,9 @@ void index_close(struct index *index); /* outstanding callbacks get ERR_SYSTEM "
  * the daemon keeps the lock, so that a second run costs one look-up. out has 65 bytes. */
 void index_request_key(const struct index_request *request, char *out);
 
+/* The lock is known from before: its wheels are to come as this request says. */
+void index_use(struct index *index, const struct index_request *request, const struct lock *lock);
+
 /* Resolve. progress may be NULL. done is called once, maybe before this returns (when the source
  * of resolvers fails at once); the request's strings are copied. Kinds of error: ERR_USAGE
  * (malformed input, no settings), ERR_NOT_FOUND (no such package, no wheel that fits),

@@ -14,7 +14,7 @@
 #define TAIL_SHARE 48
 #define TAIL_MIN (32 * KIB)
 #define TAIL_MAX (384 * KIB)
-#define MEMBER_SLACK 512      /* the local header's extra field is not known in advance */
+#define MEMBER_SLACK 512 /* the local header's extra field is not known in advance */
 
 /* METADATA of one wheel on its way: cache, then the index's own file, then parts of the wheel by
  * ranges, then the whole wheel. */

@@ -18,7 +18,7 @@
 	"text/html;q=0.01"
 /* A cached page: HEAD, for how many seconds it is fresh, tab, its ETag, tab, its Last-Modified,
  * newline, the digest. */
-#define HEAD "pipsqueak-page-2 "
+#define HEAD "pipsqueak-page-3 "
 
 /* One page on its way. Steps on the loop and on the thread pool take turns; nothing of this is
  * touched by two threads at once. */

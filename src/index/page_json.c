@@ -109,8 +109,8 @@ static void file_item(struct scan *s, void *arg)
 	if (scan_object(s, file_member, &f) && f.filename && f.url && !p->failed)
 		url = digest_url(p->in->url, f.url);
 	if (url) {
-		struct digest_file file = { f.filename, url,    f.sha256, f.requires_python,
-					    f.core,     f.size, f.yanked };
+		struct digest_file file = { f.filename, url,	f.sha256, f.requires_python,
+					    f.core,	f.size, f.yanked };
 
 		p->failed = digest_add(p->out, &file, p->err) < 0;
 	}
@@ -166,8 +166,8 @@ static int check(struct page *p, struct scan *s)
 	if (p->failed)
 		return -1;
 	if (!scan_end(s))
-		return err_set(p->err, ERR_CORRUPT,
-			       "%s is no index page: its JSON is broken: %s", url, s->bad);
+		return err_set(p->err, ERR_CORRUPT, "%s is no index page: its JSON is broken: %s",
+			       url, s->bad);
 	if (!p->has_files)
 		return err_set(p->err, ERR_CORRUPT, "%s is no index page: no list of files", url);
 	if (p->version && strncmp(p->version, "1.", 2) != 0)

@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/progress.h"
 #include "index/digest.h"
 #include "index/private.h"
 #include "wire/messages.h"
@@ -232,6 +233,17 @@ static void on_page(void *arg, struct buf *filtered, const char *note, const str
 	unref(r);
 }
 
+static void say_resolving(struct resolve *r, const char *name)
+{
+	struct progress p = { .what = "resolve", .name = name };
+	char line[PROGRESS_LINE];
+
+	if (r->over || !r->progress)
+		return;
+	progress_print(&p, line);
+	r->progress(r->arg, line);
+}
+
 static void need_page(struct resolve *r, uint32_t id, const char *name, bool all)
 {
 	struct page_need *n = mem_new(struct page_need);
@@ -243,6 +255,7 @@ static void need_page(struct resolve *r, uint32_t id, const char *name, bool all
 	n->id = id;
 	n->name = mem_strdup(name);
 	n->all = all;
+	say_resolving(r, name);
 	sources_get(r->index, &want, on_page_note, on_page, n);
 }
 
@@ -453,6 +466,17 @@ static bool is_offered(struct resolve *r, const struct lock_dist *d)
 	return ok;
 }
 
+static void say_resolved(struct resolve *r, const struct lock *lock)
+{
+	struct progress p = { .what = "resolved", .total = lock->ndists };
+	char line[PROGRESS_LINE];
+
+	if (r->over || !r->progress)
+		return;
+	progress_print(&p, line);
+	r->progress(r->arg, line);
+}
+
 static void on_result(struct resolve *r, const struct wire_msg *m)
 {
 	struct wire_field body;
@@ -479,6 +503,7 @@ static void on_result(struct resolve *r, const struct wire_msg *m)
 			return;
 		}
 	index_remember(r->index, lock, r->settings);
+	say_resolved(r, lock);
 	finish(r, lock, NULL);
 }
 

@@ -29,9 +29,9 @@ struct settings {
 	size_t ntrusted;
 	struct settings_auth *auths;
 	size_t nauths;
-	char *cert, *client_cert; /* pip's; NULL: the system's */
+	char *cert, *client_cert;   /* pip's; NULL: the system's */
 	char *cert_file, *cert_dir; /* OpenSSL's variables; NULL: not set */
-	char *proxy;		  /* pip's, for everything; NULL: those of the environment: */
+	char *proxy;		    /* pip's, for everything; NULL: those of the environment: */
 	char *http_proxy, *https_proxy, *no_proxy;
 	long timeout_s; /* without a byte */
 	bool offline;	/* nothing is asked of any network */

@@ -61,12 +61,10 @@ static void ended(struct sources *s)
 		struct answer *a = &s->answers[i];
 
 		known = known || a->known;
-		if (a->files.len &&
-		    buf_put(&merged, a->files.data, a->files.len, &s->err) < 0)
+		if (a->files.len && buf_put(&merged, a->files.data, a->files.len, &s->err) < 0)
 			break;
 	}
-	s->done(s->arg, known && !s->err.kind ? &merged : NULL, NULL,
-		s->err.kind ? &s->err : NULL);
+	s->done(s->arg, known && !s->err.kind ? &merged : NULL, NULL, s->err.kind ? &s->err : NULL);
 	sources_free(s);
 }
 

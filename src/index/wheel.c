@@ -37,7 +37,7 @@ struct wheel_job {
 	int fd; /* of temp; -1: none */
 	struct sha *sum;
 	uint64_t got, told_us; /* bytes that are there; when that was last told */
-	bool queued; /* waits for its turn to download */
+	bool queued;	       /* waits for its turn to download */
 	bool downloading;
 	bool resumed;	 /* it came in more than one piece */
 	bool whole_only; /* the pieces did not fit: once more, in one */
