@@ -34,15 +34,15 @@ struct view {
 	bool bars, color;
 	struct item *items;
 	size_t n;
-	uint64_t looked;  /* names that the resolver asked for */
-	uint64_t dists;	  /* of the lock, once it is there */
-	char last[96];	  /* what was asked for last */
+	uint64_t looked;   /* names that the resolver asked for */
+	uint64_t dists;	   /* of the lock, once it is there */
+	char last[96];	   /* what was asked for last */
 	uint64_t bytes_us; /* when the first byte came */
 	uint64_t drawn_us;
-	bool installing;   /* that was said */
-	bool stale;	   /* something is to be drawn */
+	bool installing; /* that was said */
+	bool stale;	 /* something is to be drawn */
 	struct buf picture;
-	int rows;	   /* that stand on the terminal */
+	int rows; /* that stand on the terminal */
 };
 
 struct view *view_new(enum view_mode mode)
@@ -255,8 +255,8 @@ static void draw_download(struct view *v, const struct item *it, int width)
 	memset(bar + full, '-', (size_t)(room - full));
 	bar[room] = '\0';
 	must(buf_putf(&v->picture, NULL, "  %-24.24s %s%.*s%s%s %17s\033[K\n", label,
-		      v->color ? "\033[32m" : "", full, bar, v->color ? "\033[0m" : "",
-		      bar + full, size) == 0);
+		      v->color ? "\033[32m" : "", full, bar, v->color ? "\033[0m" : "", bar + full,
+		      size) == 0);
 	v->rows++;
 }
 
@@ -353,8 +353,8 @@ int view_complain(struct view *v, const struct err *err)
 	view_clear(v);
 	if (!v || v->mode != VIEW_JSON)
 		return complain(err);
-	o = json_pack("{s:s, s:s, s:s}", "event", "error", "kind", err_kind_name(err->kind),
-		      "text", err->text);
+	o = json_pack("{s:s, s:s, s:s}", "event", "error", "kind", err_kind_name(err->kind), "text",
+		      err->text);
 	text = o ? json_dumps(o, 0) : NULL;
 	if (!text) { /* it is not UTF-8 */
 		json_decref(o);

@@ -152,6 +152,27 @@ int cache_put(const struct index *index, const char *path, const struct buf *dat
 	return 0;
 }
 
+void cache_distrust(const struct index *index)
+{
+	auto_free char *path = mem_printf("%s/distrust", index->cache_dir);
+	auto_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+
+	if (fd >= 0)
+		futimens(fd, NULL);
+}
+
+bool cache_is_distrusted(const struct index *index, const char *path)
+{
+	auto_free char *mark = mem_printf("%s/distrust", index->cache_dir);
+	struct stat since, st;
+
+	if (stat(mark, &since) < 0 || stat(path, &st) < 0)
+		return false;
+	return st.st_mtim.tv_sec < since.st_mtim.tv_sec ||
+	       (st.st_mtim.tv_sec == since.st_mtim.tv_sec &&
+		st.st_mtim.tv_nsec <= since.st_mtim.tv_nsec);
+}
+
 double cache_age_s(const char *path)
 {
 	struct stat st;

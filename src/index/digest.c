@@ -42,15 +42,48 @@ int digest_add(struct buf *out, const struct digest_file *f, struct err *err)
 			f->core ? f->core : "");
 }
 
-/* Nearly every URL is absolute already; then only what a lock must not hold is looked for. */
-char *digest_url(const char *base, const char *url)
+/* Only what may stand in a path as it is, and no part that goes up. */
+static bool is_plain_path(const char *s, size_t len)
 {
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "-._~%+!/";
+
+	return len && strspn(s, plain) >= len && !memmem(s, len, "/.", 2) && s[0] != '.';
+}
+
+/* The common forms, a hundred times as fast as curl's parser; NULL: it is none of them. */
+static char *quick_url(const char *base, const char *url)
+{
+	size_t len = strcspn(url, "#"), up = 0, to, root;
 	const char *authority = strstr(url, "://");
 
-	if (authority && has_scheme(url) && url[0] != 'f' && !strchr(url, '#') &&
+	if (authority && has_scheme(url) && url[0] != 'f' && isalnum((unsigned char)authority[3]) &&
 	    !memchr(authority + 3, '@', strcspn(authority + 3, "/?")))
-		return mem_strdup(url);
-	return url_join(base, url);
+		return mem_strndup(url, len);
+	authority = strstr(base, "://");
+	if (authority && !memchr(authority + 3, '@', strcspn(authority + 3, "/?"))) {
+		root = (size_t)(authority + 3 - base) + strcspn(authority + 3, "/?");
+		to = strcspn(base, "?");
+	} else {
+		return NULL;
+	}
+	for (; strncmp(url, "../", 3) == 0; url += 3, len -= 3)
+		up++;
+	if (!is_plain_path(url, len) || strncmp(url, "//", 2) == 0)
+		return NULL;
+	if (url[0] == '/')
+		return up ? NULL : mem_printf("%.*s%.*s", (int)root, base, (int)len, url);
+	for (up++; up && to > root; up--) /* the last part of base, and what "../" takes */
+		while (to > root && base[--to] != '/')
+			continue;
+	return up ? NULL : mem_printf("%.*s/%.*s", (int)to, base, (int)len, url);
+}
+
+char *digest_url(const char *base, const char *url)
+{
+	char *quick = quick_url(base, url);
+
+	return quick ? quick : url_join(base, url);
 }
 
 /* A line that no file's name can match; it stands first. Whoever offers files of a quarantined
@@ -145,7 +178,9 @@ static int html_file(void *arg, const struct html_anchor *a, struct err *err)
 	const char *hash = strstr(a->href, "#sha256=");
 	auto_free char *sha256 = hash ? mem_strndup(hash + 8, strcspn(hash + 8, "&")) : NULL;
 	auto_free char *filename = basename_of(a->href);
-	auto_free char *url = digest_url(page->base, a->href);
+	/* what is no wheel is only counted */
+	auto_free char *url = name_is_wheel(filename) ? digest_url(page->base, a->href)
+						      : mem_strdup("");
 	struct digest_file f = { .filename = filename,
 				 .url = url,
 				 .sha256 = sha256,

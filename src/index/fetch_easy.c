@@ -145,6 +145,7 @@ static int settle(struct fetch *f, long status)
 		return f->misplaced ? 0 : 1;
 	}
 	f->got = f->got_before = 0; /* the whole again */
+	f->reply.resumed = false;
 	if (f->spec.restart(f->arg, &f->err) < 0) {
 		f->stopped = true;
 		return 0;

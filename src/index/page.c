@@ -127,7 +127,8 @@ static void work_cached(uv_work_t *work)
 {
 	struct page *p = work->data;
 
-	if (read_cached(p) && (p->age_s < p->fresh_s || p->settings->offline))
+	if (read_cached(p) && (p->settings->offline ||
+			       (p->age_s < p->fresh_s && !cache_is_distrusted(p->index, p->path))))
 		p->rc = filter(p);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "index/digest.h"
+#include "index/name.h"
 #include "index/scan.h"
 #include "index/sha.h"
 
@@ -107,7 +108,7 @@ static void file_item(struct scan *s, void *arg)
 	auto_free char *url = NULL;
 
 	if (scan_object(s, file_member, &f) && f.filename && f.url && !p->failed)
-		url = digest_url(p->in->url, f.url);
+		url = name_is_wheel(f.filename) ? digest_url(p->in->url, f.url) : mem_strdup("");
 	if (url) {
 		struct digest_file file = { f.filename, url,	f.sha256, f.requires_python,
 					    f.core,	f.size, f.yanked };

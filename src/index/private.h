@@ -67,6 +67,11 @@ warn_unused int cache_temp(const struct index *index, char **out_path, struct er
 /* Is it a file of ours and how old? -1: not there. */
 double cache_age_s(const char *path);
 
+/* A resolution or a download failed: pages that are in the cache now count as old for every daemon,
+ * so that the next try sees what was put right. Any thread. */
+void cache_distrust(const struct index *index);
+bool cache_is_distrusted(const struct index *index, const char *path);
+
 /* page.c */
 struct page_want {
 	const char *source;	 /* index URL; or, with links, a directory or the URL of a page */

@@ -79,6 +79,8 @@ static void job_end(struct wheel_job *job, const struct err *err)
 {
 	struct waiter *w;
 
+	if (err && !job->index->closing)
+		cache_distrust(job->index);
 	if (job->downloading) {
 		job->downloading = false;
 		job->index->downloads--;

@@ -135,6 +135,15 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 		index_fetch(t->index, &lock->dists[i % lock->ndists], say, on_wheel, t);
 }
 
+/* Of this program alone: getrusage() would count what the parent had before exec. */
+static void say_peak(void)
+{
+	auto_free char *status = slurp("/proc/self/status");
+	const char *line = strstr(status, "VmHWM:");
+
+	fprintf(stderr, "peak %ld KiB\n", line ? strtol(line + 6, NULL, 10) : 0);
+}
+
 static void run_once(struct tool *t)
 {
 	uint64_t began = clock_us();
@@ -223,6 +232,7 @@ int main(int argc, char **argv)
 		printf("%s\n", out.data);
 	lock_free(t.lock);
 	index_close(t.index);
+	say_peak();
 	uv_close((uv_handle_t *)&t.closer, NULL);
 	uv_run(&t.loop, UV_RUN_DEFAULT);
 	if (uv_loop_close(&t.loop) != 0) {
