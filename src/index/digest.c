@@ -51,25 +51,27 @@ static bool is_plain_path(const char *s, size_t len)
 	return len && strspn(s, plain) >= len && !memmem(s, len, "/.", 2) && s[0] != '.';
 }
 
+/* Where the path of a plain http or https URL begins; 0: it is none, or holds credentials. */
+static size_t path_of(const char *url)
+{
+	const char *authority = has_scheme(url) && url[0] != 'f' ? strstr(url, "://") + 3 : NULL;
+	size_t len = authority ? strcspn(authority, "/?#") : 0;
+
+	if (!authority || !isalnum((unsigned char)*authority) || memchr(authority, '@', len))
+		return 0;
+	return (size_t)(authority - url) + len;
+}
+
 /* The common forms, a hundred times as fast as curl's parser; NULL: it is none of them. */
 static char *quick_url(const char *base, const char *url)
 {
-	size_t len = strcspn(url, "#"), up = 0, to, root;
-	const char *authority = strstr(url, "://");
+	size_t len = strcspn(url, "#"), to = strcspn(base, "?"), root = path_of(base), up = 0;
 
-	if (authority && has_scheme(url) && url[0] != 'f' && isalnum((unsigned char)authority[3]) &&
-	    !memchr(authority + 3, '@', strcspn(authority + 3, "/?")))
+	if (path_of(url))
 		return mem_strndup(url, len);
-	authority = strstr(base, "://");
-	if (authority && !memchr(authority + 3, '@', strcspn(authority + 3, "/?"))) {
-		root = (size_t)(authority + 3 - base) + strcspn(authority + 3, "/?");
-		to = strcspn(base, "?");
-	} else {
-		return NULL;
-	}
 	for (; strncmp(url, "../", 3) == 0; url += 3, len -= 3)
 		up++;
-	if (!is_plain_path(url, len) || strncmp(url, "//", 2) == 0)
+	if (!root || !is_plain_path(url, len) || strncmp(url, "//", 2) == 0)
 		return NULL;
 	if (url[0] == '/')
 		return up ? NULL : mem_printf("%.*s%.*s", (int)root, base, (int)len, url);

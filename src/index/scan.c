@@ -13,17 +13,29 @@
  * above U+10FFFF), or 0. */
 static size_t sequence(const unsigned char *p, size_t left)
 {
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	static const struct {
+		unsigned char first, last; /* of the first byte */
+		unsigned char low, high;   /* of the second */
+		size_t n;
+	} forms[] = {
+		{ 0x00, 0x7f, 0, 0, 1 },       { 0xc2, 0xdf, 0x80, 0xbf, 2 },
+		{ 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+		{ 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 },
+		{ 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 },
+		{ 0xf4, 0xf4, 0x80, 0x8f, 4 },
+	};
+	size_t f = 0;
 
-	if (!n || n > left || p[0] > 0xf4)
+	while (f < array_len(forms) && (p[0] < forms[f].first || p[0] > forms[f].last))
+		f++;
+	if (f == array_len(forms) || forms[f].n > left)
 		return 0;
-	for (size_t i = 1; i < n; i++)
+	if (forms[f].n > 1 && (p[1] < forms[f].low || p[1] > forms[f].high))
+		return 0;
+	for (size_t i = 2; i < forms[f].n; i++)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return n;
+	return forms[f].n;
 }
 
 bool scan_is_utf8(const char *text, size_t len)
