@@ -107,7 +107,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 {
 	struct fetch *f = arg;
 	size_t len = size * n;
-	char text[1024];
+	char text[1024] = { 0 };
 
 	f->header_bytes += len;
 	if (f->header_bytes > LIMIT_HEADER_BYTES) {
