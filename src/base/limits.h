@@ -40,6 +40,7 @@
 #define LIMIT_REDIRECTS 10
 #define LIMIT_RETRIES 4
 #define LIMIT_DOWNLOADS 8
+#define LIMIT_EARLY_BYTES (96 * MIB) /* of wheels under way that nobody has asked for yet */
 #define LIMIT_RESOLVE_ROUNDS 20000
 #define LIMIT_RESOLVE_MS (300 * 1000)
 #define LIMIT_REQUIREMENTS_BYTES (1 * MIB)

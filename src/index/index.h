@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
@@ -47,6 +48,7 @@ struct index_request {
 	const char *index_url;	  /* overrides pip's configured index */
 	const char *python_info;  /* JSON about the target interpreter: see python/pyinfo.py */
 	const char *pip_settings; /* of this caller; NULL: the daemon's own */
+	bool wheels; /* they will be wanted: begin to fetch one as soon as it is likely */
 };
 
 /* lock is the callee's to keep (lock_free) and NULL on failure; then err says why. */

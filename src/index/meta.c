@@ -25,6 +25,7 @@ struct meta {
 	char *url, *filename, *core;
 	char sha256[SHA_HEX];
 	uint64_t size;
+	bool early;
 	struct settings *settings;
 	meta_fn done;
 	void *arg;
@@ -329,6 +330,15 @@ static void work_look(uv_work_t *work)
 	buf_reset(&m->body);
 }
 
+/* Its metadata is under way: nothing ends before the loop's next turn. */
+static void expect(struct meta *m)
+{
+	struct wheel_want want = { m->url, m->filename, m->sha256, m->size, m->settings };
+
+	if (m->early)
+		wheel_expect(m->index, &want);
+}
+
 static void on_looked(uv_work_t *work, int status)
 {
 	struct meta *m = work->data;
@@ -343,8 +353,10 @@ static void on_looked(uv_work_t *work, int status)
 		by_whole(m);
 	} else if (m->core[0]) {
 		by_core(m);
+		expect(m);
 	} else {
 		by_range(m);
+		expect(m);
 	}
 }
 
@@ -358,6 +370,7 @@ void meta_get(struct index *index, const struct meta_want *want, meta_fn done, v
 	m->core = mem_strdup(want->core);
 	memcpy(m->sha256, want->wheel.sha256, strlen(want->wheel.sha256) + 1);
 	m->size = want->wheel.size;
+	m->early = want->early;
 	m->settings = settings_ref(want->wheel.settings);
 	m->done = done;
 	m->arg = arg;

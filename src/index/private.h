@@ -46,7 +46,8 @@ struct index {
 	struct index_resolver_source resolver;
 	struct resolve *resolves;
 	struct wheel_job *jobs;
-	int downloads; /* wheels being downloaded now: at most LIMIT_DOWNLOADS */
+	uint64_t early_bytes; /* of wheels that are fetched because they are likely */
+	int downloads;	      /* wheels being downloaded now: at most LIMIT_DOWNLOADS */
 };
 
 struct index *index_ref(struct index *index);
@@ -102,6 +103,8 @@ struct wheel_want {
 typedef void (*wheel_fn)(void *arg, const char *path, const char *sha256, const struct err *err);
 void wheel_get(struct index *index, const struct wheel_want *want, index_progress_fn progress,
 	       wheel_fn done, void *arg);
+/* The wheel is likely to be wanted soon: begin, if there is room for such. */
+void wheel_expect(struct index *index, const struct wheel_want *want);
 void wheels_close(struct index *index);
 /* Where the wheel is in the cache, whether it is there or not. */
 char *wheel_path(const struct index *index, const char *sha256, const char *filename);
@@ -110,6 +113,7 @@ char *wheel_path(const struct index *index, const char *sha256, const char *file
 struct meta_want {
 	struct wheel_want wheel;
 	const char *core; /* "": the index lists no metadata file; "1" or its sha256 */
+	bool early;	  /* it is not cached and likely to be the one: fetch the wheel too */
 };
 typedef void (*meta_fn)(void *arg, const struct buf *headers, const char *sha256,
 			const struct err *err);

@@ -16,6 +16,7 @@
 struct given {
 	struct given *next;
 	char *name;
+	bool expected; /* one of its wheels */
 	struct buf filtered;
 };
 
@@ -30,7 +31,8 @@ struct resolve {
 	struct index *index;
 	struct resolve *next;
 	int refs;
-	bool over; /* done() was called; what still arrives is dropped */
+	bool wheels; /* they will be wanted */
+	bool over;   /* done() was called; what still arrives is dropped */
 	index_progress_fn progress;
 	index_lock_fn done;
 	void *arg;
@@ -355,6 +357,19 @@ static bool find_written(struct resolve *r, const char *url, struct digest_line 
 	return true;
 }
 
+/* The first candidate of a name that the resolver looks into is nearly always the one. */
+static bool is_likely(struct resolve *r, const char *name)
+{
+	for (struct given *g = r->given; g && r->wheels; g = g->next)
+		if (strcmp(g->name, name) == 0) {
+			bool first = !g->expected;
+
+			g->expected = true;
+			return first;
+		}
+	return false;
+}
+
 static void need_metadata(struct resolve *r, uint32_t id, const char *name, const char *url)
 {
 	struct digest_line line;
@@ -371,7 +386,8 @@ static void need_metadata(struct resolve *r, uint32_t id, const char *name, cons
 	n->url = mem_strdup(url);
 	n->compute = !line.sha256[0];
 	want = (struct meta_want){ { line.url, line.filename, line.sha256, line.size, r->settings },
-				   line.core };
+				   line.core,
+				   is_likely(r, name) };
 	meta_get(r->index, &want, on_meta, n);
 	digest_line_done(&line);
 }
@@ -707,6 +723,7 @@ void index_resolve(struct index *index, const struct index_request *request,
 	r->refs = 1;
 	r->index = index_ref(index);
 	r->progress = progress;
+	r->wheels = request->wheels;
 	r->done = done;
 	r->arg = arg;
 	r->tags = tags_new();

@@ -363,6 +363,32 @@ void wheel_get(struct index *index, const struct wheel_want *want, index_progres
 	run(job, job->sha256[0] && !job->err.kind ? work_look : work_nothing, on_looked);
 }
 
+struct early {
+	struct index *index;
+	uint64_t size;
+};
+
+static void on_early(void *arg, const char *path, const char *sha256, const struct err *err)
+{
+	struct early *e = arg;
+
+	e->index->early_bytes -= e->size; /* failed: who needs it asks again and is told why */
+	free(e);
+}
+
+void wheel_expect(struct index *index, const struct wheel_want *want)
+{
+	struct early *e;
+
+	if (!want->sha256[0] || !want->size || index->closing ||
+	    want->size > LIMIT_EARLY_BYTES - index->early_bytes || job_find(index, want))
+		return;
+	e = mem_new(struct early);
+	*e = (struct early){ index, want->size }; /* the job holds a reference */
+	index->early_bytes += want->size;
+	wheel_get(index, want, NULL, on_early, e);
+}
+
 static struct wheel_job *find_queued(struct index *index)
 {
 	struct wheel_job *job = index->jobs;

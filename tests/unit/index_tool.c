@@ -6,6 +6,7 @@
  *       --cache DIR  --info FILE  --settings FILE  --index-url URL  --resolver DIR:DIR
  *       --requirements FILE  --pyproject FILE  --pep723 FILE  --pylock FILE
  *       --fetch      have every wheel in the cache too
+ *       --early      begin with wheels that are likely
  *       --twice      ask for every wheel twice
  *       --close MS   close the index so long after the resolver is up, whatever is under way
  *       --at-lock    count these MS from when the lock is there, so among the downloads
@@ -182,6 +183,8 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 			*o->to = o->file ? slurp(argv[i]) : argv[i];
 		} else if (strcmp(argv[i], "--fetch") == 0) {
 			t->fetch = true;
+		} else if (strcmp(argv[i], "--early") == 0) {
+			t->request.wheels = true;
 		} else if (strcmp(argv[i], "--twice") == 0) {
 			t->twice = true;
 		} else if (strcmp(argv[i], "--at-lock") == 0) {
