@@ -208,11 +208,30 @@ static int keep(const char *path, const struct buf *text, struct err *err)
 	return 0;
 }
 
+static char *settings_path(const struct dirs *d)
+{
+	return mem_printf("%s/pip-%016llx.json", d->user_cache,
+			  (unsigned long long)settings_key(d));
+}
+
+pid_t pip_settings_ahead(const struct dirs *d)
+{
+	auto_free char *path = settings_path(d), *ignored = NULL;
+	struct err err;
+	pid_t pid;
+
+	if (access(path, R_OK) == 0)
+		return 0;
+	pid = fork();
+	if (pid == 0)
+		_exit(pip_settings(d, &ignored, &err) < 0);
+	return pid < 0 ? 0 : pid;
+}
+
 int pip_settings(const struct dirs *d, char **out, struct err *err)
 {
 	auto_free char *script = mem_printf("%s/pipconf.py", d->lib ? d->lib : "");
-	auto_free char *path = mem_printf("%s/pip-%016llx.json", d->user_cache,
-					  (unsigned long long)settings_key(d));
+	auto_free char *path = settings_path(d);
 	const char *argv[] = { "/usr/bin/python3", script, NULL };
 	auto_buf struct buf text = BUF_MAX(MIB);
 	struct err ignored;

@@ -244,10 +244,14 @@ static int start(const struct dirs *d, struct session *s, struct err *err)
 {
 	auto_msg struct wire_msg m;
 	struct run_hello hello;
+	bool packages = s->o->with.n || s->o->requirements_file;
+	pid_t ahead = packages ? pip_settings_ahead(d) : 0;
+	int rc = connect_daemon(d, "run.sock", true, &s->sock, err);
 
 	wire_init(&m, WIRE_RUN, 1);
-	if (connect_daemon(d, "run.sock", true, &s->sock, err) < 0 ||
-	    read_hello(s->sock, &hello, err) < 0)
+	if (ahead)
+		waitpid(ahead, NULL, 0);
+	if (rc < 0 || read_hello(s->sock, &hello, err) < 0)
 		return -1;
 	hello.terminal = s->terminal = terminal_open(hello.root);
 	if (run_build(d, s->o, &hello, &m, err) < 0)
