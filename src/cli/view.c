@@ -213,18 +213,17 @@ static void draw_head(struct view *v, const struct sums *s, int width)
 	char text[256];
 	size_t n;
 
-	if (!v->dists && !v->n) {
-		snprintf(text, sizeof(text), "resolving: %llu packages looked at (%s)",
-			 (unsigned long long)v->looked, v->last);
-	} else {
-		n = (size_t)snprintf(text, sizeof(text), "%zu of %llu packages installed",
+	if (!v->dists && !s->installing && !s->installed)
+		n = (size_t)snprintf(text, sizeof(text), "resolving: %llu packages (%s)",
+				     (unsigned long long)v->looked, v->last);
+	else
+		n = (size_t)snprintf(text, sizeof(text), "installed %zu of %llu packages",
 				     s->installed,
 				     (unsigned long long)(v->dists > v->n ? v->dists : v->n));
-		if (s->total && v->bytes_us)
-			snprintf(text + n, sizeof(text) - n, ", %.1f of %.1f MB, %.1f MB/s",
-				 (double)s->done / 1e6, (double)s->total / 1e6,
-				 seconds > 0.05 ? (double)s->done / 1e6 / seconds : 0.0);
-	}
+	if (s->total && v->bytes_us)
+		snprintf(text + n, sizeof(text) - n, ", %.1f of %.1f MB, %.1f MB/s",
+			 (double)s->done / 1e6, (double)s->total / 1e6,
+			 seconds > 0.05 ? (double)s->done / 1e6 / seconds : 0.0);
 	draw_row(v, text, width);
 }
 

@@ -34,6 +34,8 @@ struct fetch_spec {
 	uint64_t from, to;
 	/* Where the body goes; NULL: into reply.body. Returning -1 ends the transfer with err. */
 	int (*data)(void *arg, const char *data, size_t len, struct err *err);
+	/* Before the first data(), how long the body will be in all, if the server says so. */
+	void (*length)(void *arg, uint64_t bytes);
 	/* With data(): a new attempt begins at the first byte; forget what data() was given. */
 	int (*restart)(void *arg, struct err *err);
 	bool resume; /* with data(): after a break, go on behind what it was given if the server can

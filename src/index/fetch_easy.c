@@ -153,6 +153,18 @@ static int settle(struct fetch *f, long status)
 	return 1;
 }
 
+static void tell_length(struct fetch *f)
+{
+	curl_off_t left = -1;
+
+	if (f->length_told || !f->spec.length)
+		return;
+	f->length_told = true;
+	curl_easy_getinfo(f->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &left);
+	if (left > 0)
+		f->spec.length(f->arg, f->got + (uint64_t)left);
+}
+
 static size_t on_data(char *data, size_t size, size_t n, void *arg)
 {
 	struct fetch *f = arg;
@@ -167,6 +179,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	}
 	if (!f->settled && !settle(f, status))
 		return 0;
+	tell_length(f);
 	f->got += size * n;
 	if (f->got > f->spec.max_bytes) {
 		err_set(&f->err, ERR_LIMIT, "%s has more than %llu bytes", f->spec.url,

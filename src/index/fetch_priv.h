@@ -32,6 +32,7 @@ struct fetch {
 	uint64_t waste;	       /* bytes of answers that nobody reads */
 	uint64_t header_bytes; /* of this attempt, redirects included */
 	long age_s;
+	bool length_told;
 	bool settled;	/* the status line and the headers were looked at */
 	bool enough;	/* we ended it ourselves, content with what is there */
 	bool no_resume; /* it was tried and the server cannot */

@@ -133,12 +133,16 @@ void index_remember(struct index *index, const struct lock *lock, struct setting
 void index_use(struct index *index, const struct index_request *request, const struct lock *lock)
 {
 	struct settings *settings = NULL;
+	struct clean clean;
 	struct err err;
 
 	if (!request->pip_settings)
 		return;
-	if (settings_parse(request->pip_settings, request->index_url, &settings, &err) == 0)
-		index_remember(index, lock, settings);
+	if (settings_parse(request->pip_settings, request->index_url, &settings, &err) < 0)
+		return;
+	clean_request(&clean, settings, request); /* for the credentials in it */
+	clean_done(&clean);
+	index_remember(index, lock, settings);
 	settings_unref(settings);
 }
 

@@ -27,6 +27,7 @@ struct meta {
 	uint64_t size;
 	bool early;
 	struct settings *settings;
+	index_progress_fn progress;
 	meta_fn done;
 	void *arg;
 	struct buf tail, directory, body; /* body: METADATA */
@@ -142,11 +143,19 @@ static void on_wheel(void *arg, const char *path, const char *sha256, const stru
 	must(uv_queue_work(m->index->loop, &m->work, work_whole, on_whole_read) == 0);
 }
 
+static void on_progress(void *arg, const char *line)
+{
+	struct meta *m = arg;
+
+	if (m->progress)
+		m->progress(m->arg, line);
+}
+
 static void by_whole(struct meta *m)
 {
 	struct wheel_want want = { m->url, m->filename, m->sha256, m->size, m->settings };
 
-	wheel_get(m->index, &want, NULL, on_wheel, m);
+	wheel_get(m->index, &want, on_progress, on_wheel, m);
 }
 
 static void get_range(struct meta *m, uint64_t from, uint64_t to, fetch_done_fn done)
@@ -371,6 +380,7 @@ void meta_get(struct index *index, const struct meta_want *want, meta_fn done, v
 	memcpy(m->sha256, want->wheel.sha256, strlen(want->wheel.sha256) + 1);
 	m->size = want->wheel.size;
 	m->early = want->early;
+	m->progress = want->progress;
 	m->settings = settings_ref(want->wheel.settings);
 	m->done = done;
 	m->arg = arg;

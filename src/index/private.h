@@ -112,12 +112,22 @@ char *wheel_path(const struct index *index, const char *sha256, const char *file
 /* meta.c: the header lines of METADATA that matter. sha256: of the wheel, as far as known. */
 struct meta_want {
 	struct wheel_want wheel;
-	const char *core; /* "": the index lists no metadata file; "1" or its sha256 */
-	bool early;	  /* it is not cached and likely to be the one: fetch the wheel too */
+	const char *core;	    /* "": the index lists no metadata file; "1" or its sha256 */
+	index_progress_fn progress; /* of a whole wheel, with the arg of done */
+	bool early; /* it is not cached and likely to be the one: fetch the wheel too */
 };
 typedef void (*meta_fn)(void *arg, const struct buf *headers, const char *sha256,
 			const struct err *err);
 void meta_get(struct index *index, const struct meta_want *want, meta_fn done, void *arg);
+
+/* clean.c */
+struct clean {
+	struct index_request q; /* points to what follows and into the original */
+	char **with, *texts[8];
+	size_t n;
+};
+void clean_request(struct clean *c, struct settings *s, const struct index_request *q);
+void clean_done(struct clean *c);
 
 /* resolve.c */
 void resolves_close(struct index *index);

@@ -302,6 +302,14 @@ static void on_meta(void *arg, const struct buf *headers, const char *sha256, co
 	unref(r);
 }
 
+static void on_meta_progress(void *arg, const char *line)
+{
+	struct meta_need *n = arg;
+
+	if (!n->r->over && n->r->progress)
+		n->r->progress(n->r->arg, line);
+}
+
 /* The wheel's line on a page that was given in this request. */
 static bool find_given(struct resolve *r, const char *name, const char *url,
 		       struct digest_line *out)
@@ -385,9 +393,12 @@ static void need_metadata(struct resolve *r, uint32_t id, const char *name, cons
 	n->id = id;
 	n->url = mem_strdup(url);
 	n->compute = !line.sha256[0];
-	want = (struct meta_want){ { line.url, line.filename, line.sha256, line.size, r->settings },
-				   line.core,
-				   is_likely(r, name) };
+	want = (struct meta_want){
+		.wheel = { line.url, line.filename, line.sha256, line.size, r->settings },
+		.core = line.core,
+		.progress = on_meta_progress,
+		.early = is_likely(r, name),
+	};
 	meta_get(r->index, &want, on_meta, n);
 	digest_line_done(&line);
 }
@@ -676,6 +687,7 @@ static int prepare(struct resolve *r, const struct index_request *q, struct err 
 {
 	auto_buf struct buf all = BUF_MAX(8 * LIMIT_REQUIREMENTS_BYTES);
 	struct index *index = r->index;
+	struct clean clean;
 	json_t *root;
 	char *text;
 	int rc;
@@ -691,8 +703,10 @@ static int prepare(struct resolve *r, const struct index_request *q, struct err 
 		if (q->index_url && settings_add_index(r->settings, q->index_url, true, err) < 0)
 			return -1;
 	}
+	clean_request(&clean, r->settings, q);
 	root = json_object();
-	rc = fill(r, q, root, &all, err);
+	rc = fill(r, &clean.q, root, &all, err);
+	clean_done(&clean);
 	text = rc < 0 ? NULL : json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (rc < 0)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "index/settings.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <jansson.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -156,6 +158,38 @@ static char *take_auth(struct settings *s, const char *url)
 	}
 	curl_url_cleanup(u);
 	return clean;
+}
+
+/* The end of "user:password@" in the authority of an URL whose scheme was passed; NULL: none. */
+static const char *userinfo_end(const char *authority)
+{
+	size_t len = strcspn(authority, "/?# \t\r\n\"'<>,;");
+
+	return memrchr(authority, '@', len);
+}
+
+char *settings_take_auths(struct settings *s, const char *text)
+{
+	auto_buf struct buf out = BUF_MAX(strlen(text) + 1);
+	const char *done = text;
+
+	for (const char *hit = strstr(text, "://"); hit; hit = strstr(hit + 3, "://")) {
+		const char *at = userinfo_end(hit + 3), *from = hit;
+		auto_free char *url = NULL, *clean = NULL;
+
+		while (from > text && isalpha((unsigned char)from[-1]))
+			from--;
+		if (!at || (strncmp(from, "http://", 7) != 0 && strncmp(from, "https://", 8) != 0))
+			continue;
+		url = mem_strndup(from, strcspn(from, " \t\r\n\"'<>;"));
+		clean = take_auth(s, url);
+		if (!clean)
+			continue;
+		must(buf_put(&out, done, (size_t)(hit + 3 - done), NULL) == 0);
+		done = at + 1;
+	}
+	must(buf_puts(&out, done, NULL) == 0);
+	return buf_steal(&out);
 }
 
 /* An index's URL without credentials and trailing slash. */

@@ -46,6 +46,8 @@ struct settings *settings_copy(const struct settings *s);
 /* A requirements file may name indexes too. first: it replaces the configured one. */
 warn_unused int settings_add_index(struct settings *s, const char *url, bool first,
 				   struct err *err);
+/* A copy of text without the credentials of the URLs in it; they are remembered in s. */
+char *settings_take_auths(struct settings *s, const char *text);
 /* Of those of its origin, the one with whose path the URL's goes along for longest. */
 const struct settings_auth *settings_find_auth(const struct settings *s, const char *url);
 bool settings_is_trusted(const struct settings *s, const char *url);

@@ -36,6 +36,7 @@ struct wheel_job {
 	char *temp;
 	int fd; /* of temp; -1: none */
 	struct sha *sum;
+	uint64_t expected;     /* what the server says of it, for those who watch */
 	uint64_t got, told_us; /* bytes that are there; when that was last told */
 	bool queued;	       /* waits for its turn to download */
 	bool downloading;
@@ -153,7 +154,9 @@ static void tell(struct wheel_job *job, bool always)
 {
 	uint64_t now = uv_hrtime() / 1000;
 	auto_free char *version = NULL, *name = NULL;
-	struct progress p = { .what = "download", .done = job->got, .total = job->size };
+	struct progress p = { .what = "download",
+			      .done = job->got,
+			      .total = job->size ? job->size : job->expected };
 	char line[PROGRESS_LINE];
 
 	if (!always && now - job->told_us < PROGRESS_US)
@@ -165,6 +168,13 @@ static void tell(struct wheel_job *job, bool always)
 	for (struct waiter *w = job->waiters; w; w = w->next)
 		if (w->progress)
 			w->progress(w->arg, line);
+}
+
+static void on_length(void *arg, uint64_t bytes)
+{
+	struct wheel_job *job = arg;
+
+	job->expected = bytes;
 }
 
 static int on_data(void *arg, const char *data, size_t len, struct err *err)
@@ -216,6 +226,7 @@ static void fetch_wheel(struct wheel_job *job)
 				   .settings = job->settings,
 				   .max_bytes = job->size ? job->size : LIMIT_WHEEL_BYTES,
 				   .max_ms = LIMIT_FETCH_WHEEL_MS,
+				   .length = on_length,
 				   .data = on_data,
 				   .restart = on_restart,
 				   .resume = !job->whole_only };

@@ -8,6 +8,8 @@ import hashlib
 import io
 import json
 import os
+import ssl
+import subprocess
 import threading
 import time
 import zipfile
@@ -598,3 +600,92 @@ def test_what_a_dead_daemon_left_is_swept(index, tool):
     index.add("alpha")
     assert tool("--fetch", "alpha").status == 0
     assert not left.exists()
+
+
+# --- secrets and certificates ----------------------------------------------------------------------
+
+
+def test_credentials_of_a_direct_url_are_not_told(index, tool):
+    file = index.add("alpha", padding=200_000)
+    index.auth = "Basic " + base64.b64encode(b"user:s3cret").decode()
+    url = f"http://user:s3cret@{index.host}/files/{file.filename}"
+    for status in (None, 500, 404):
+        if status:
+            index.routes[f"/files/{file.filename}"] = lambda h, s=status: index.answer(h, s)
+        answer = tool("--fetch", f"alpha @ {url}")
+        assert (answer.status == 0) == (status is None), answer.text
+        assert status or "s3cret" not in json.dumps(answer.lock)
+        assert "s3cret" not in answer.text, answer.text
+    for path in tool.cache.rglob("*"):
+        assert "s3cret" not in path.name
+        assert path.is_dir() or b"s3cret" not in path.read_bytes()
+
+
+def make_authority(where):
+    """An authority, a server's certificate for 127.0.0.1 and a client's, each with its key."""
+
+    def openssl(*args):
+        subprocess.run(["openssl", *args], cwd=where, check=True, capture_output=True)
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    (where / "server.ext").write_text("subjectAltName = IP:127.0.0.1\n")
+    (where / "client.ext").write_text("extendedKeyUsage = clientAuth\n")
+    for who in ("server", "client"):
+        openssl("req", *new[:-2], "-keyout", f"{who}.key", "-out", f"{who}.csr", "-subj", f"/CN={who}")
+        openssl(
+            *("x509", "-req", "-in", f"{who}.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-days", "2", "-extfile", f"{who}.ext", "-out", f"{who}.crt"),
+        )
+        both = (where / f"{who}.key").read_text() + (where / f"{who}.crt").read_text()
+        (where / f"{who}.pem").write_text(both)
+
+
+def test_certificates(index, tool, tmp_path):
+    make_authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    index.server.socket = context.wrap_socket(index.server.socket, server_side=True)
+    index.add("alpha")
+    tool.settings["index_url"] = f"https://{index.host}/simple"
+    plain = dict(tool.settings)
+
+    def status(**settings):
+        tool.settings = {**plain, **settings}
+        return tool("--cache", str(tmp_path / f"cache-{len(settings)}-{time.monotonic()}"), "alpha")
+
+    refused(status(), UPSTREAM, "its certificate is not trusted")
+    assert status(cert=str(tmp_path / "ca.pem")).status == 0
+    assert status(cert_file=str(tmp_path / "ca.pem")).status == 0
+    assert status(trusted_hosts=["127.0.0.1"]).status == 0
+    refused(status(cert=str(tmp_path / "nothing.pem")), UPSTREAM, "cannot be read")
+    # pip's own setting is all that counts
+    other = status(cert="/etc/ssl/certs/ca-certificates.crt", cert_file=str(tmp_path / "ca.pem"))
+    refused(other, UPSTREAM, "its certificate is not trusted")
+
+
+def test_client_certificate(index, tool, tmp_path):
+    make_authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    context.load_verify_locations(tmp_path / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    index.server.socket = context.wrap_socket(index.server.socket, server_side=True)
+    index.add("alpha")
+    tool.settings.update(index_url=f"https://{index.host}/simple", cert=str(tmp_path / "ca.pem"))
+    assert tool("alpha").status == UPSTREAM
+    tool.settings["client_cert"] = str(tmp_path / "nothing.pem")
+    refused(tool("alpha"), UPSTREAM, "client certificate cannot be used")
+    tool.settings["client_cert"] = str(tmp_path / "client.pem")
+    assert tool("alpha").status == 0
+
+
+def test_https_is_not_left(index, tool, tmp_path):
+    """A redirect from https to http could be read and changed on its way."""
+    make_authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    index.server.socket = context.wrap_socket(index.server.socket, server_side=True)
+    tool.settings.update(index_url=f"https://{index.host}/simple", cert=str(tmp_path / "ca.pem"))
+    index.routes[PAGE] = lambda h: index.answer(h, 302, Location="http://127.0.0.1:1/x/")
+    refused(tool("alpha"), UPSTREAM, "from https to http")
