@@ -26,10 +26,12 @@ static bool is_json(const char *text, size_t len)
 
 static void test_scan(void **state)
 {
-	static const char *const good[] = { "{}", " [ ] ", "\"\"", "1", "{\"a\":[1,-2.5e3,null,true]}",
-					    "[{\"a\":{}},\"\\\"\"]" };
-	static const char *const bad[] = { "",	 "{",  "[1",   "[1,]",	"{\"a\"}", "{\"a\":}", "\"",
-					   "\"\\", "{}}", "[}", "{\"a\":1 2}", "{1:2}", ",", "\"\n\"" };
+	static const char *const good[] = {
+		"{}", " [ ] ", "\"\"", "1", "{\"a\":[1,-2.5e3,null,true]}", "[{\"a\":{}},\"\\\"\"]"
+	};
+	static const char *const bad[] = { "",	 "{",	  "[1",	 "[1,]", "{\"a\"}",	"{\"a\":}",
+					   "\"", "\"\\",  "{}}", "[}",	 "{\"a\":1 2}", "{1:2}",
+					   ",",	 "\"\n\"" };
 
 	for (size_t i = 0; i < array_len(good); i++)
 		assert_true(is_json(good[i], strlen(good[i])));
@@ -52,10 +54,11 @@ static void test_scan_depth(void **state)
 /* The same strings as another reader of JSON. */
 static void test_scan_copy(void **state)
 {
-	static const char *const texts[] = { "plain", "\\\"\\\\\\/\\b\\f\\n\\r\\t", "\\u0041\\u00e9",
-					     "\\u20ac", "\\ud83d\\ude00!", "\xc3\xa9" };
-	static const char *const bad[] = { "\\u0000", "\\ud83d", "\\ud83d\\u0041", "\\ude00", "\\u12",
-					   "\\x", "\\ud83d\\ude" };
+	static const char *const texts[] = { "plain",		"\\\"\\\\\\/\\b\\f\\n\\r\\t",
+					     "\\u0041\\u00e9",	"\\u20ac",
+					     "\\ud83d\\ude00!", "\xc3\xa9" };
+	static const char *const bad[] = { "\\u0000", "\\ud83d", "\\ud83d\\u0041", "\\ude00",
+					   "\\u12",   "\\x",	 "\\ud83d\\ude" };
 
 	for (size_t i = 0; i < array_len(texts); i++) {
 		struct scan_text t = { texts[i], strlen(texts[i]), true };
@@ -75,10 +78,15 @@ static void test_scan_copy(void **state)
 
 static void test_utf8(void **state)
 {
-	static const char *const good[] = { "", "abcdefghijk", "\xc3\xa9", "abcdefg\xe2\x82\xac",
-					    "\xf0\x9f\x98\x80", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf" };
-	static const char *const bad[] = { "\x80",	   "\xc0\xaf",	   "\xc3",
-					   "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+	static const char *const good[] = { "",
+					    "abcdefghijk",
+					    "\xc3\xa9",
+					    "abcdefg\xe2\x82\xac",
+					    "\xf0\x9f\x98\x80",
+					    "\xed\x9f\xbf",
+					    "\xf4\x8f\xbf\xbf" };
+	static const char *const bad[] = { "\x80",	   "\xc0\xaf",	       "\xc3",
+					   "\xe0\x80\xaf", "\xed\xa0\x80",     "\xf4\x90\x80\x80",
 					   "\xff",	   "abcdefgh\xe2\x82", "\xf0\x80\x80\xaf" };
 
 	for (size_t i = 0; i < array_len(good); i++)
@@ -93,13 +101,23 @@ static void test_urls(void **state)
 	static const char *const bases[] = { "https://h.example/simple/a/", "http://h:8080/a/b/c",
 					     "https://h.example", "https://h.example/x?q=/y/",
 					     "https://u:p@h.example/simple/a/" };
-	static const char *const urls[] = { "/f/a.whl",	 "a.whl",	"../../f/a.whl#sha256=00",
-					    "../x/a.whl", "../../../../a.whl",
-					    "https://o.example/a.whl#x", "http://o:1/b?c=d#e",
-					    "https://u:p@o.example/a.whl", "//o.example/a.whl",
-					    "./a.whl",	 "a/../b.whl",	"a b.whl",
-					    "a.whl?x=1", "/%2e%2e/a+b!c~.whl", "http://",
-					    "file:///etc/passwd", "gopher://h/x" };
+	static const char *const urls[] = { "/f/a.whl",
+					    "a.whl",
+					    "../../f/a.whl#sha256=00",
+					    "../x/a.whl",
+					    "../../../../a.whl",
+					    "https://o.example/a.whl#x",
+					    "http://o:1/b?c=d#e",
+					    "https://u:p@o.example/a.whl",
+					    "//o.example/a.whl",
+					    "./a.whl",
+					    "a/../b.whl",
+					    "a b.whl",
+					    "a.whl?x=1",
+					    "/%2e%2e/a+b!c~.whl",
+					    "http://",
+					    "file:///etc/passwd",
+					    "gopher://h/x" };
 
 	for (size_t b = 0; b < array_len(bases); b++)
 		for (size_t i = 0; i < array_len(urls); i++) {
@@ -139,8 +157,9 @@ static void test_credentials_in_text(void **state)
 
 static void test_status(void **state)
 {
-	const char *text = "{\"files\": [{\"filename\": \"a-1-py3-none-any.whl\", \"url\": \"b\"}], "
-			   "\"project-status\": {\"status\": \"%s\", \"reason\": \"so\"}}";
+	const char *text =
+		"{\"files\": [{\"filename\": \"a-1-py3-none-any.whl\", \"url\": \"b\"}], "
+		"\"project-status\": {\"status\": \"%s\", \"reason\": \"so\"}}";
 	struct err err;
 
 	for (int i = 0; i < 3; i++) {
@@ -182,10 +201,10 @@ static void test_progress(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_scan),	 cmocka_unit_test(test_scan_depth),
+		cmocka_unit_test(test_scan),	  cmocka_unit_test(test_scan_depth),
 		cmocka_unit_test(test_scan_copy), cmocka_unit_test(test_utf8),
-		cmocka_unit_test(test_urls),	 cmocka_unit_test(test_credentials_in_text),
-		cmocka_unit_test(test_status),	 cmocka_unit_test(test_progress),
+		cmocka_unit_test(test_urls),	  cmocka_unit_test(test_credentials_in_text),
+		cmocka_unit_test(test_status),	  cmocka_unit_test(test_progress),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
