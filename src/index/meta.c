@@ -25,7 +25,7 @@ struct meta {
 	char *url, *filename, *core;
 	char sha256[SHA_HEX];
 	uint64_t size;
-	bool early;
+	bool early, whole;
 	struct settings *settings;
 	index_progress_fn progress;
 	meta_fn done;
@@ -358,7 +358,7 @@ static void on_looked(uv_work_t *work, int status)
 	} else if (m->index->closing) {
 		err_set(&m->err, ERR_SYSTEM, "shutting down");
 		meta_end(m, &m->err);
-	} else if (m->rc == 2 || !is_http) {
+	} else if (m->rc == 2 || m->whole || !is_http) {
 		by_whole(m);
 	} else if (m->core[0]) {
 		by_core(m);
@@ -380,6 +380,7 @@ void meta_get(struct index *index, const struct meta_want *want, meta_fn done, v
 	memcpy(m->sha256, want->wheel.sha256, strlen(want->wheel.sha256) + 1);
 	m->size = want->wheel.size;
 	m->early = want->early;
+	m->whole = want->whole;
 	m->progress = want->progress;
 	m->settings = settings_ref(want->wheel.settings);
 	m->done = done;

@@ -114,6 +114,7 @@ struct meta_want {
 	struct wheel_want wheel;
 	const char *core;	    /* "": the index lists no metadata file; "1" or its sha256 */
 	index_progress_fn progress; /* of a whole wheel, with the arg of done */
+	bool whole; /* the wheel is wanted whatever its metadata says: have it summed first */
 	bool early; /* it is not cached and likely to be the one: fetch the wheel too */
 };
 typedef void (*meta_fn)(void *arg, const struct buf *headers, const char *sha256,

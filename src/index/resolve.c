@@ -384,7 +384,9 @@ static void need_metadata(struct resolve *r, uint32_t id, const char *name, cons
 	struct meta_need *n;
 	struct meta_want want;
 
-	if (!find_given(r, name, url, &line) && !find_written(r, url, &line)) {
+	bool given = find_given(r, name, url, &line);
+
+	if (!given && !find_written(r, url, &line)) {
 		broken(r, "it asked for an URL that no index offered");
 		return;
 	}
@@ -396,6 +398,7 @@ static void need_metadata(struct resolve *r, uint32_t id, const char *name, cons
 	want = (struct meta_want){
 		.wheel = { line.url, line.filename, line.sha256, line.size, r->settings },
 		.core = line.core,
+		.whole = !given,
 		.progress = on_meta_progress,
 		.early = is_likely(r, name),
 	};
