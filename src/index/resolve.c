@@ -381,10 +381,9 @@ static bool is_likely(struct resolve *r, const char *name)
 static void need_metadata(struct resolve *r, uint32_t id, const char *name, const char *url)
 {
 	struct digest_line line;
+	bool given = find_given(r, name, url, &line);
 	struct meta_need *n;
 	struct meta_want want;
-
-	bool given = find_given(r, name, url, &line);
 
 	if (!given && !find_written(r, url, &line)) {
 		broken(r, "it asked for an URL that no index offered");

@@ -410,7 +410,7 @@ def test_metadata_that_names_another_dist(index, tool):
         z.writestr("alpha-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: beta\nVersion: 1.0\n")
     file.data = out.getvalue()
     answer = tool("alpha")
-    assert answer.status in (CORRUPT, NOT_FOUND), answer.text
+    assert answer.status in (USAGE, CORRUPT, NOT_FOUND), answer.text
     sentence(answer)
     well_again(index, tool)
 
