@@ -111,6 +111,8 @@ static void take_item(struct view *v, const struct progress *p)
 		it->total = p->total;
 		if (!v->bytes_us)
 			v->bytes_us = clock_us();
+		if (!v->bars && !p->done && !p->total)
+			return; /* how much it is comes with the next, and whether to tell it */
 		if (!v->bars && it->state == NEW)
 			say_download(it);
 		it->state = it->total && it->done >= it->total ? DOWNLOADED : DOWNLOADING;
