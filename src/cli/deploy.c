@@ -22,7 +22,7 @@ struct deploy_options {
 	const char *path, *name, *python, *index_url;
 	const char *indexes[16];
 	int nindexes;
-	bool offline, quiet, json;
+	bool offline;
 };
 
 /* The directory's or file's name, made to fit: lower case, no suffix. */
@@ -38,19 +38,6 @@ static char *default_name(const char *path)
 	return name;
 }
 
-static bool switch_on(const char *arg, struct deploy_options *o)
-{
-	bool *which = strcmp(arg, "--offline") == 0 ? &o->offline
-		      : strcmp(arg, "--json") == 0  ? &o->json
-
-		      : strcmp(arg, "-q") == 0 || strcmp(arg, "--quiet") == 0 ? &o->quiet
-									      : NULL;
-
-	if (which)
-		*which = true;
-	return which;
-}
-
 static int parse_deploy(int argc, char **argv, struct deploy_options *o)
 {
 	const struct {
@@ -61,8 +48,9 @@ static int parse_deploy(int argc, char **argv, struct deploy_options *o)
 		      { "--index-url", &o->index_url } };
 
 	for (int i = 1; i < argc; i++) {
-		bool known = switch_on(argv[i], o);
+		bool known = strcmp(argv[i], "--offline") == 0;
 
+		o->offline = o->offline || known;
 		if (strcmp(argv[i], "--index") == 0 && i + 1 < argc &&
 		    o->nindexes < (int)array_len(o->indexes)) {
 			o->indexes[o->nindexes++] = argv[++i];

@@ -100,6 +100,19 @@ static void say_install(const struct view *v)
 		(unsigned long long)(v->dists > v->n ? v->dists : v->n));
 }
 
+static void take_download(struct view *v, struct item *it, const struct progress *p)
+{
+	it->done = p->done;
+	it->total = p->total;
+	if (!v->bytes_us)
+		v->bytes_us = clock_us();
+	if (!v->bars && !p->done && !p->total)
+		return; /* how much it is comes with the next, and whether to tell it */
+	if (!v->bars && it->state == NEW)
+		say_download(it);
+	it->state = it->total && it->done >= it->total ? DOWNLOADED : DOWNLOADING;
+}
+
 static void take_item(struct view *v, const struct progress *p)
 {
 	struct item *it = find_item(v, p->name, p->version ? p->version : "");
@@ -107,15 +120,7 @@ static void take_item(struct view *v, const struct progress *p)
 	if (!it)
 		return;
 	if (strcmp(p->what, "download") == 0) {
-		it->done = p->done;
-		it->total = p->total;
-		if (!v->bytes_us)
-			v->bytes_us = clock_us();
-		if (!v->bars && !p->done && !p->total)
-			return; /* how much it is comes with the next, and whether to tell it */
-		if (!v->bars && it->state == NEW)
-			say_download(it);
-		it->state = it->total && it->done >= it->total ? DOWNLOADED : DOWNLOADING;
+		take_download(v, it, p);
 	} else if (strcmp(p->what, "install") == 0) {
 		it->state = INSTALLING;
 		if (!v->bars && !v->installing)
