@@ -6,6 +6,7 @@ import io
 import json
 import re
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -40,6 +41,7 @@ class Index:
     def __init__(self):
         self.files = {}
         self.cut, self.sha256, self.status = 0, None, None
+        self.slow = 0  # seconds between the sixteenths of a wheel
         index = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,6 +49,12 @@ class Index:
 
             def do_GET(self):
                 index.answer(self)
+
+            def handle_one_request(self):
+                try:
+                    super().handle_one_request()
+                except OSError:  # the client had enough
+                    self.close_connection = True
 
             def log_message(self, *args):
                 pass
@@ -85,6 +93,9 @@ class Index:
         request.send_header("Content-Type", "text/html" if page else "application/octet-stream")
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(send)
+        step = len(send) // 16 + 1 if self.slow and not page else len(send) + 1
+        for at in range(0, len(send), step):
+            request.wfile.write(send[at:at + step])
+            time.sleep(self.slow)
         if len(send) != len(body):
             request.close_connection = True

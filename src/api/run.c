@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -105,7 +107,11 @@ static void on_progress(void *arg, const char *line)
 {
 	struct client *c = arg;
 	auto_msg struct wire_msg m;
+	int waiting = 0;
 
+	/* It is for the eye: one that does not read (stopped by Ctrl-Z, say) misses some. */
+	if (ioctl(c->fd, SIOCOUTQ, &waiting) == 0 && waiting > LIMIT_PROGRESS_BYTES)
+		return;
 	wire_init(&m, WIRE_PROGRESS, 0);
 	wire_put_str(&m, WIRE_T_TEXT, line);
 	client_send(c, &m);

@@ -23,7 +23,14 @@
 
 /* index */
 #define LIMIT_INDEX_PAGE_BYTES (64 * MIB)
-#define LIMIT_PAGE_FRESH_S 600 /* then the index is asked whether its page changed */
+#define LIMIT_PAGE_FRESH_S \
+	600 /* then the index is asked whether its page changed; its max-age counts */
+#define LIMIT_PAGE_FRESH_MAX_S 86400L  /* whatever max-age says */
+#define LIMIT_HEADER_BYTES (256 * KIB) /* of one answer, redirects included */
+#define LIMIT_ERROR_PAGE_BYTES (64 * KIB)
+#define LIMIT_FETCH_MS (300L * 1000) /* a page, metadata or a range */
+#define LIMIT_FETCH_WHEEL_MS (6L * 3600 * 1000)
+#define LIMIT_RETRY_AFTER_S 30 /* longer is not waited for */
 #define LIMIT_METADATA_BYTES (4 * MIB)
 #define LIMIT_ZIP_DIRECTORY_BYTES (32 * MIB) /* of a wheel that is read by ranges */
 #define LIMIT_INDEX_SOURCES 64 /* indexes, find-links or hosts in one list of settings */
@@ -33,6 +40,7 @@
 #define LIMIT_REDIRECTS 10
 #define LIMIT_RETRIES 4
 #define LIMIT_DOWNLOADS 8
+#define LIMIT_EARLY_BYTES (96 * MIB) /* of wheels under way that nobody has asked for yet */
 #define LIMIT_RESOLVE_ROUNDS 20000
 #define LIMIT_RESOLVE_MS (300 * 1000)
 #define LIMIT_REQUIREMENTS_BYTES (1 * MIB)
@@ -95,3 +103,6 @@
 #define LIMIT_HTTP_CONNECTIONS 1024
 #define LIMIT_HTTP_UPLOAD_BYTES (256 * MIB)
 #define LIMIT_RUN_CLIENTS 256
+#define LIMIT_PROGRESS_BYTES                                                \
+	((int)(64 * KIB)) /* not yet read by a client: then no more is told \
+			   */

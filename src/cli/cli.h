@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -63,6 +64,12 @@ warn_unused int interpreter_find(const char *asked, char **out_path, char **out_
 				 struct err *err);
 /* pip's settings as JSON, from python/pipconf.py, cached by what they depend on. */
 warn_unused int pip_settings(const struct dirs *d, char **out, struct err *err);
+/* Begin with that, for the next pip_settings() to find, while a daemon starts: a process to be
+ * waited for first. 0: it is cached. */
+pid_t pip_settings_ahead(const struct dirs *d);
+/* With --offline and these --index URLs. */
+warn_unused int pip_settings_adjust(char **settings, bool offline, const char *const *indexes,
+				    int n, struct err *err);
 
 /* mounts.c (root only): detached mounts whose files show as the host id that scripts carry. */
 struct mounts {

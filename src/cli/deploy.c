@@ -20,6 +20,9 @@
 
 struct deploy_options {
 	const char *path, *name, *python, *index_url;
+	const char *indexes[16];
+	int nindexes;
+	bool offline;
 };
 
 /* The directory's or file's name, made to fit: lower case, no suffix. */
@@ -45,8 +48,14 @@ static int parse_deploy(int argc, char **argv, struct deploy_options *o)
 		      { "--index-url", &o->index_url } };
 
 	for (int i = 1; i < argc; i++) {
-		bool known = false;
+		bool known = strcmp(argv[i], "--offline") == 0;
 
+		o->offline = o->offline || known;
+		if (strcmp(argv[i], "--index") == 0 && i + 1 < argc &&
+		    o->nindexes < (int)array_len(o->indexes)) {
+			o->indexes[o->nindexes++] = argv[++i];
+			continue;
+		}
 		for (size_t f = 0; f < array_len(flags); f++)
 			if (strcmp(argv[i], flags[f].flag) == 0) {
 				if (i + 1 == argc)
@@ -116,7 +125,8 @@ static int deploy(const struct dirs *d, const struct deploy_options *o, struct e
 	int rc;
 
 	if (zip_make(o->path, &zip, err) < 0 || build_path(o, name, &path, err) < 0 ||
-	    pip_settings(d, &settings, err) < 0)
+	    pip_settings(d, &settings, err) < 0 ||
+	    pip_settings_adjust(&settings, o->offline, o->indexes, o->nindexes, err) < 0)
 		return -1;
 	headers = mem_printf("Content-Type: application/zip\r\nX-Pip-Settings: %s\r\n", settings);
 	if (connect_daemon(d, "api.sock", true, &fd, err) < 0)

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "wire/messages.h"
 
 extern char **environ;
 
@@ -162,9 +163,12 @@ static void hash_file(uint64_t *h, const char *path)
 /* Everything that pip's configuration comes from. */
 static uint64_t settings_key(const struct dirs *d)
 {
-	static const char *const others[] = { "NETRC",		 "REQUESTS_CA_BUNDLE",
-					      "CURL_CA_BUNDLE",	 "XDG_CONFIG_HOME",
-					      "XDG_CONFIG_DIRS", "HOME" };
+	static const char *const others[] = {
+		"NETRC",	"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",	 "SSL_CERT_FILE",
+		"SSL_CERT_DIR", "http_proxy",	      "HTTP_PROXY",	 "https_proxy",
+		"HTTPS_PROXY",	"all_proxy",	      "ALL_PROXY",	 "no_proxy",
+		"NO_PROXY",	"XDG_CONFIG_HOME",    "XDG_CONFIG_DIRS", "HOME"
+	};
 	static const char *const files[] = { ".pip/pip.conf", ".config/pip/pip.conf", ".netrc" };
 	const char *home = getenv("HOME"), *config = getenv("XDG_CONFIG_HOME");
 	auto_free char *script = mem_printf("%s/pipconf.py", d->lib ? d->lib : "");
@@ -204,11 +208,30 @@ static int keep(const char *path, const struct buf *text, struct err *err)
 	return 0;
 }
 
+static char *settings_path(const struct dirs *d)
+{
+	return mem_printf("%s/pip-%016llx.json", d->user_cache,
+			  (unsigned long long)settings_key(d));
+}
+
+pid_t pip_settings_ahead(const struct dirs *d)
+{
+	auto_free char *path = settings_path(d), *ignored = NULL;
+	struct err err;
+	pid_t pid;
+
+	if (access(path, R_OK) == 0)
+		return 0;
+	pid = fork();
+	if (pid == 0)
+		_exit(pip_settings(d, &ignored, &err) < 0);
+	return pid < 0 ? 0 : pid;
+}
+
 int pip_settings(const struct dirs *d, char **out, struct err *err)
 {
 	auto_free char *script = mem_printf("%s/pipconf.py", d->lib ? d->lib : "");
-	auto_free char *path = mem_printf("%s/pip-%016llx.json", d->user_cache,
-					  (unsigned long long)settings_key(d));
+	auto_free char *path = settings_path(d);
 	const char *argv[] = { "/usr/bin/python3", script, NULL };
 	auto_buf struct buf text = BUF_MAX(MIB);
 	struct err ignored;
@@ -229,5 +252,37 @@ int pip_settings(const struct dirs *d, char **out, struct err *err)
 	if (fd_mkdirs(d->user_cache, 0700, &ignored) == 0 && keep(path, &text, &ignored) < 0)
 		unlink(path); /* then it is asked again next time */
 	*out = buf_steal(&text);
+	return 0;
+}
+
+static bool needs_no_escape(const char *text)
+{
+	for (; *text; text++)
+		if (*text <= ' ' || *text > '~' || *text == '"' || *text == '\\')
+			return false;
+	return true;
+}
+
+int pip_settings_adjust(char **settings, bool offline, const char *const *indexes, int n,
+			struct err *err)
+{
+	auto_buf struct buf text = { 0 };
+	char *open = strchr(*settings, '{');
+
+	if (!open || (!offline && !n))
+		return 0;
+	must(buf_puts(&text, offline ? WIRE_OFFLINE : "{", NULL) == 0);
+	for (int i = 0; i < n; i++) {
+		if (!needs_no_escape(indexes[i]))
+			return err_set(err, ERR_USAGE, "--index: '%.200s' is not a URL",
+				       indexes[i]);
+		must(buf_putf(&text, NULL, "%s\"%s\"", i ? ", " : "\"first_indexes\": [",
+			      indexes[i]) == 0);
+	}
+	if (n)
+		must(buf_puts(&text, "], ", NULL) == 0);
+	must(buf_puts(&text, open + 1, NULL) == 0);
+	free(*settings);
+	*settings = buf_steal(&text);
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "cli/view.h"
 #include "wire/messages.h"
 
 static const int forwarded[] = { SIGINT,  SIGTERM, SIGHUP,   SIGQUIT, SIGUSR1,
@@ -28,7 +29,7 @@ struct session {
 	int sock, signals;
 	struct terminal *terminal;
 	int tries;
-	bool told;     /* a progress line stands on the terminal */
+	struct view *view;
 	bool stopping; /* the caller pressed Ctrl-Z */
 	uint64_t began_us;
 };
@@ -122,21 +123,8 @@ static void progress(struct session *s, const struct wire_msg *m)
 {
 	auto_free char *line = wire_get_str(m, WIRE_T_TEXT);
 
-	if (!line || s->o->quiet)
-		return;
-	if (isatty(STDERR_FILENO)) {
-		fprintf(stderr, "\r\033[K%s", line);
-		s->told = true;
-	} else if (s->o->timing) {
-		fprintf(stderr, "pipsqueak: %s\n", line);
-	}
-}
-
-static void clear_progress(struct session *s)
-{
-	if (s->told)
-		fputs("\r\033[K", stderr);
-	s->told = false;
+	if (line)
+		view_take(s->view, line);
 }
 
 /* Before anything that ends us, or is shown after the script. */
@@ -184,13 +172,13 @@ static int finish(struct session *s, const struct wire_msg *m)
 	auto_free char *kind = wire_get_str(m, WIRE_T_KIND);
 	int status = (int)wire_get_u64(m, WIRE_T_STATUS, 0);
 
-	clear_progress(s);
+	view_clear(s->view);
 	close_terminal(s, WIFSIGNALED(status));
 	if (kind && strcmp(kind, "again") == 0 && s->tries++ < RETRIES)
 		return AGAIN;
 	show_stages(s, m);
 	if (wire_get_err(m, &err) < 0)
-		return complain(&err);
+		return view_complain(s->view, &err);
 	if (kind && strcmp(kind, "oom") == 0)
 		fprintf(stderr, "pipsqueak: the script was ended: it ran out of memory\n");
 	if (WIFSIGNALED(status))
@@ -208,19 +196,27 @@ static int receive(struct session *s)
 	if (rc == 0)
 		err_set(&err, ERR_DIED, "the daemon ended while the script ran");
 	if (rc <= 0) {
-		clear_progress(s);
+		view_clear(s->view);
 		close_terminal(s, true);
-		return complain(&err);
+		return view_complain(s->view, &err);
 	}
 	if (m.type == WIRE_PROGRESS)
 		progress(s, &m);
 	else if (m.type == WIRE_STARTED)
-		clear_progress(s);
+		view_clear(s->view);
 	else if (m.type == WIRE_STOPPED)
 		stop(s);
 	else if (m.type == WIRE_EXIT)
 		return finish(s, &m);
 	return -1;
+}
+
+/* Of two waits, of which -1 is for ever. */
+static int sooner(int a_ms, int b_ms)
+{
+	if (a_ms < 0 || b_ms < 0)
+		return a_ms < 0 ? b_ms : a_ms;
+	return a_ms < b_ms ? a_ms : b_ms;
 }
 
 static int attend(struct session *s)
@@ -230,10 +226,11 @@ static int attend(struct session *s)
 	int code = -1;
 
 	while (code < 0) {
-		int wait_ms = terminal_poll(s->terminal, fds + 2);
+		int wait_ms = sooner(terminal_poll(s->terminal, fds + 2), view_wait_ms(s->view));
 
 		if (poll(fds, array_len(fds), wait_ms) < 0 && errno != EINTR)
 			return 11;
+		view_draw(s->view);
 		if (fds[1].revents & POLLIN)
 			forward(s);
 		terminal_react(s->terminal, fds + 2);
@@ -247,10 +244,14 @@ static int start(const struct dirs *d, struct session *s, struct err *err)
 {
 	auto_msg struct wire_msg m;
 	struct run_hello hello;
+	bool packages = s->o->with.n || s->o->requirements_file;
+	pid_t ahead = packages ? pip_settings_ahead(d) : 0;
+	int rc = connect_daemon(d, "run.sock", true, &s->sock, err);
 
 	wire_init(&m, WIRE_RUN, 1);
-	if (connect_daemon(d, "run.sock", true, &s->sock, err) < 0 ||
-	    read_hello(s->sock, &hello, err) < 0)
+	if (ahead)
+		waitpid(ahead, NULL, 0);
+	if (rc < 0 || read_hello(s->sock, &hello, err) < 0)
 		return -1;
 	hello.terminal = s->terminal = terminal_open(hello.root);
 	if (run_build(d, s->o, &hello, &m, err) < 0)
@@ -270,11 +271,13 @@ int verb_run(const struct dirs *d, int argc, char **argv)
 
 	if (code)
 		return code;
+	s.view = view_new(o.quiet ? VIEW_QUIET : o.json ? VIEW_JSON : VIEW_AUTO);
 	do {
-		code = start(d, &s, &err) < 0 ? complain(&err) : attend(&s);
+		code = start(d, &s, &err) < 0 ? view_complain(s.view, &err) : attend(&s);
 		close_terminal(&s, false);
 		fd_close(&s.sock);
 		fd_close(&s.signals);
 	} while (code == AGAIN);
+	view_free(s.view);
 	return code;
 }

@@ -74,6 +74,10 @@ static int simple(struct run_options *o, const char *arg)
 		return (o->timing = true);
 	if (strcmp(arg, "-q") == 0 || strcmp(arg, "--quiet") == 0)
 		return (o->quiet = true);
+	if (strcmp(arg, "--json") == 0)
+		return (o->json = true);
+	if (strcmp(arg, "--offline") == 0)
+		return (o->offline = true);
 	return 0;
 }
 
@@ -81,8 +85,8 @@ static int simple(struct run_options *o, const char *arg)
 static int valued(struct run_options *o, int argc, char **argv, int *i)
 {
 	static const char *const names[] = { "--with", "--with-requirements", "--index-url",
-					     "--python" };
-	const char **places[] = { NULL, &o->requirements_file, &o->index_url, &o->python };
+					     "--python", "--index" };
+	const char **places[] = { NULL, &o->requirements_file, &o->index_url, &o->python, NULL };
 	char *value;
 
 	for (size_t f = 0; f < array_len(names); f++) {
@@ -98,6 +102,8 @@ static int valued(struct run_options *o, int argc, char **argv, int *i)
 			usage_error("run", "%s needs a value", argv[*i]);
 			return 2;
 		}
+		if (strcmp(names[f], "--index") == 0)
+			return add_word(&o->indexes, value) ? 2 : 1;
 		if (!places[f])
 			return add_with(&o->with, value) ? 2 : 1;
 		*places[f] = value;

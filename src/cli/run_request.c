@@ -302,7 +302,9 @@ static int add_requirements(struct build *b, struct err *err)
 	wire_put_str(b->m, WIRE_T_INDEX_URL, b->o->index_url);
 	if (!with.len && !b->o->requirements_file && !wire_get(b->m, WIRE_T_PEP723, &f))
 		return 0;
-	if (pip_settings(b->d, &settings, err) < 0)
+	if (pip_settings(b->d, &settings, err) < 0 ||
+	    pip_settings_adjust(&settings, b->o->offline, b->o->indexes.v, b->o->indexes.n, err) <
+		    0)
 		return -1;
 	wire_put_str(b->m, WIRE_T_INFO, settings);
 	return 0;

@@ -220,6 +220,7 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 		.pylock = d->needs.pylock,
 		.index_url = d->index_url,
 		.pip_settings = d->pip_settings,
+		.wheels = true,
 	};
 	struct lock *lock;
 
@@ -236,7 +237,6 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 		on_lock(d, lock, NULL);
 		return;
 	}
-	say(d, "resolving");
 	index_resolve(d->f->config.index, &r, on_progress, on_lock, d);
 }
 

@@ -379,6 +379,7 @@ static bool known_lock(struct run *run, const struct index_request *request)
 		log_warn("function", "a kept lock does not parse: %s", err.text);
 		return false;
 	}
+	index_use(run->f->config.index, request, run->lock);
 	return true;
 }
 
@@ -401,7 +402,6 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 		have_lock(run);
 	} else {
 		run->stage_us = clock_us();
-		on_progress(run, "resolving");
 		index_resolve(run->f->config.index, &request, on_progress, on_lock, run);
 	}
 }

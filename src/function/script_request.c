@@ -261,5 +261,6 @@ void script_index_request(const struct script *s, const char *python_info,
 		.index_url = s->r.index_url,
 		.python_info = python_info,
 		.pip_settings = s->r.pip_settings,
+		.wheels = true,
 	};
 }

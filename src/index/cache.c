@@ -1,16 +1,118 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "index/private.h"
+
+/* Several daemons may share the cache. Each has a directory of its own below tmp and holds its
+ * lock; those whose lock can be taken were left by a daemon that is dead. */
+static void clean_tmp(const char *all)
+{
+	DIR *dir = opendir(all);
+	struct dirent *e;
+	struct err err;
+
+	while (dir && (e = readdir(dir))) {
+		auto_close int fd = -1;
+
+		if (e->d_name[0] == '.')
+			continue;
+		fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+			continue;
+		if (fd_remove_tree(dirfd(dir), e->d_name, &err) < 0)
+			log_warn("index", "cleaning up: %s", err.text);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* Made under a name that clean_tmp() of another daemon skips, renamed once it is locked. */
+static int open_tmp(struct index *index, struct err *err)
+{
+	auto_free char *all = mem_printf("%s/tmp", index->cache_dir);
+	auto_free char *made = mem_printf("%s/.%d-XXXXXX", all, getpid());
+	const char *base;
+
+	clean_tmp(all);
+	if (!mkdtemp(made))
+		return err_sys(err, errno, "mkdir '%s'", made);
+	index->tmp_lock = open(made, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	base = strrchr(made, '/') + 2;
+	index->tmp = mem_printf("%s/%s", all, base);
+	if (index->tmp_lock < 0 || flock(index->tmp_lock, LOCK_EX | LOCK_NB) < 0 ||
+	    rename(made, index->tmp) < 0) {
+		err_sys(err, errno, "making '%s'", index->tmp);
+		rmdir(made);
+		return -1;
+	}
+	return 0;
+}
+
+/* The names of cached pages are sums of URL and credentials, salted: a name must not help to guess
+ * a password. One salt per cache, whoever makes it first. */
+static int load_salt(struct index *index, const char *path)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? -1 : read(fd, index->salt, sizeof(index->salt)) == sizeof(index->salt);
+}
+
+static int open_salt(struct index *index, struct err *err)
+{
+	auto_free char *path = mem_printf("%s/salt", index->cache_dir), *temp = NULL;
+	auto_close int fd = -1;
+	bool linked;
+
+	if (load_salt(index, path) == 1)
+		return 0;
+	fd = cache_temp(index, &temp, err); /* mode 0600 */
+	if (fd < 0)
+		return -1;
+	linked = getrandom(index->salt, sizeof(index->salt), 0) == sizeof(index->salt) &&
+		 fd_write_all(fd, index->salt, sizeof(index->salt), err) == 0 &&
+		 fdatasync(fd) == 0 && link(temp, path) == 0;
+	unlink(temp);
+	if (!linked && load_salt(index, path) != 1)
+		return err_set(err, ERR_SYSTEM, "'%s' cannot be made, or is damaged: remove it",
+			       path);
+	return 0;
+}
+
+int cache_open(struct index *index, struct err *err)
+{
+	static const char *const below[] = { "pages", "metadata", "wheels", "tmp" };
+
+	for (size_t i = 0; i < array_len(below); i++) {
+		auto_free char *path = mem_printf("%s/%s", index->cache_dir, below[i]);
+
+		if (fd_mkdirs(path, 0755, err) < 0)
+			return -1;
+	}
+	return open_tmp(index, err) < 0 ? -1 : open_salt(index, err);
+}
+
+void cache_close(struct index *index)
+{
+	struct err err;
+
+	if (index->tmp && fd_remove_tree(AT_FDCWD, index->tmp, &err) < 0)
+		log_warn("index", "cleaning up: %s", err.text);
+	free(index->tmp);
+	fd_close(&index->tmp_lock);
+}
 
 char *cache_path(const struct index *index, const char *kind, const char *name)
 {
@@ -19,11 +121,11 @@ char *cache_path(const struct index *index, const char *kind, const char *name)
 
 int cache_temp(const struct index *index, char **out_path, struct err *err)
 {
-	char *path = cache_path(index, "tmp", "XXXXXX");
+	char *path = mem_printf("%s/XXXXXX", index->tmp);
 	int fd = mkostemp(path, O_CLOEXEC);
 
 	if (fd < 0) {
-		err_sys(err, errno, "making a file in %s/tmp", index->cache_dir);
+		err_sys(err, errno, "making a file in %s", index->tmp);
 		free(path);
 		return -1;
 	}
@@ -48,6 +150,27 @@ int cache_put(const struct index *index, const char *path, const struct buf *dat
 		return -1;
 	}
 	return 0;
+}
+
+void cache_distrust(const struct index *index)
+{
+	auto_free char *path = mem_printf("%s/distrust", index->cache_dir);
+	auto_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+
+	if (fd >= 0)
+		futimens(fd, NULL);
+}
+
+bool cache_is_distrusted(const struct index *index, const char *path)
+{
+	auto_free char *mark = mem_printf("%s/distrust", index->cache_dir);
+	struct stat since, st;
+
+	if (stat(mark, &since) < 0 || stat(path, &st) < 0)
+		return false;
+	return st.st_mtim.tv_sec < since.st_mtim.tv_sec ||
+	       (st.st_mtim.tv_sec == since.st_mtim.tv_sec &&
+		st.st_mtim.tv_nsec <= since.st_mtim.tv_nsec);
 }
 
 double cache_age_s(const char *path)

@@ -2,7 +2,6 @@
 #include "index/digest.h"
 
 #include <ctype.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,82 +42,102 @@ int digest_add(struct buf *out, const struct digest_file *f, struct err *err)
 			f->core ? f->core : "");
 }
 
-/* Nearly every URL is absolute already; then only what a lock must not hold is looked for. */
-static char *absolute(const char *base, const char *url)
+/* Only what may stand in a path as it is, and no part that goes up. */
+static bool is_plain_path(const char *s, size_t len)
 {
-	const char *authority = strstr(url, "://");
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "-._~%+!/";
 
-	if (authority && has_scheme(url) && url[0] != 'f' && !strchr(url, '#') &&
-	    !memchr(authority + 3, '@', strcspn(authority + 3, "/?")))
-		return mem_strdup(url);
-	return url_join(base, url);
+	return len && strspn(s, plain) >= len && !memmem(s, len, "/.", 2) && s[0] != '.';
 }
 
-/* "core-metadata": false, true, or {"sha256": "..."} */
-static const char *core_of(json_t *file)
+/* Where the path of a plain http or https URL begins; 0: it is none, or holds credentials. */
+static size_t path_of(const char *url)
 {
-	json_t *core = json_object_get(file, "core-metadata");
-	const char *sha256;
+	const char *authority = has_scheme(url) && url[0] != 'f' ? strstr(url, "://") + 3 : NULL;
+	size_t len = authority ? strcspn(authority, "/?#") : 0;
 
-	if (!core)
-		core = json_object_get(file, "dist-info-metadata");
-	if (json_is_true(core))
-		return "1";
-	sha256 = json_string_value(json_object_get(core, "sha256"));
-	if (sha256 && sha_is_hex(sha256))
-		return sha256;
-	return json_is_object(core) ? "1" : NULL;
-}
-
-static int json_file(const char *base, json_t *file, struct buf *out, struct err *err)
-{
-	json_t *yanked = json_object_get(file, "yanked");
-	json_t *size = json_object_get(file, "size");
-	const char *url = json_string_value(json_object_get(file, "url"));
-	struct digest_file f = {
-		.filename = json_string_value(json_object_get(file, "filename")),
-		.sha256 = json_string_value(
-			json_object_get(json_object_get(file, "hashes"), "sha256")),
-		.requires_python = json_string_value(json_object_get(file, "requires-python")),
-		.core = core_of(file),
-		.size = json_integer_value(size) > 0 ? (unsigned long long)json_integer_value(size)
-						     : 0,
-		.yanked = json_is_true(yanked) || json_is_string(yanked),
-	};
-	auto_free char *whole = url ? absolute(base, url) : NULL;
-
-	f.url = whole;
-	if (!f.filename || !f.url)
+	if (!authority || !isalnum((unsigned char)*authority) || memchr(authority, '@', len))
 		return 0;
-	return digest_add(out, &f, err);
+	return (size_t)(authority - url) + len;
 }
 
-static int parse_json(const struct digest_page *page, struct buf *out, struct err *err)
+/* The common forms, a hundred times as fast as curl's parser; NULL: it is none of them. */
+static char *quick_url(const char *base, const char *url)
 {
-	json_error_t jerr;
-	json_t *root = json_loadb(page->text, page->len, 0, &jerr);
-	json_t *files = json_object_get(root, "files");
-	const char *version = json_string_value(
-		json_object_get(json_object_get(root, "meta"), "api-version"));
-	int rc = 0;
+	size_t len = strcspn(url, "#"), to = strcspn(base, "?"), root = path_of(base), up = 0;
 
-	if (!json_is_array(files))
-		rc = err_set(err, ERR_CORRUPT, "%s is no index page: %s", page->url,
-			     root ? "no list of files" : jerr.text);
-	else if (version && strncmp(version, "1.", 2) != 0)
-		rc = err_set(err, ERR_CORRUPT,
-			     "%s speaks version %.20s of the index protocol; 1 is understood",
-			     page->url, version);
-	for (size_t i = 0; rc == 0 && i < json_array_size(files); i++)
-		rc = json_file(page->url, json_array_get(files, i), out, err);
-	json_decref(root);
-	return rc;
+	if (path_of(url))
+		return mem_strndup(url, len);
+	for (; strncmp(url, "../", 3) == 0; url += 3, len -= 3)
+		up++;
+	if (!root || !is_plain_path(url, len) || strncmp(url, "//", 2) == 0)
+		return NULL;
+	if (url[0] == '/')
+		return up ? NULL : mem_printf("%.*s%.*s", (int)root, base, (int)len, url);
+	for (up++; up && to > root; up--) /* the last part of base, and what "../" takes */
+		while (to > root && base[--to] != '/')
+			continue;
+	return up ? NULL : mem_printf("%.*s/%.*s", (int)to, base, (int)len, url);
+}
+
+char *digest_url(const char *base, const char *url)
+{
+	char *quick = quick_url(base, url);
+
+	return quick ? quick : url_join(base, url);
+}
+
+/* A line that no file's name can match; it stands first. Whoever offers files of a quarantined
+ * dist breaks PEP 792: they are not taken. */
+int digest_set_status(struct buf *out, const char *status, const char *reason, struct err *err)
+{
+	auto_buf struct buf old = *out;
+
+	if (strcmp(status, "active") == 0 || !fits(status))
+		return (memset(&old, 0, sizeof(old)), 0);
+	*out = BUF_MAX(old.max);
+	if (buf_putf(out, err, "#status=%.40s\t%.300s\n", status,
+		     reason && fits(reason) ? reason : "") < 0)
+		return -1;
+	if (strcmp(status, "quarantined") == 0 || !old.len)
+		return 0;
+	return buf_put(out, old.data, old.len, err);
+}
+
+char *digest_status(const struct buf *digest, const char *name)
+{
+	static const char mark[] = "#status=";
+	size_t word, why;
+	const char *at;
+
+	if (digest->len <= sizeof(mark) || memcmp(digest->data, mark, sizeof(mark) - 1) != 0)
+		return NULL;
+	at = digest->data + sizeof(mark) - 1;
+	word = strcspn(at, "\t\n");
+	why = at[word] == '\t' ? strcspn(at + word + 1, "\n") : 0;
+	return mem_printf("the index calls %s %.*s%s%.*s%s", name, (int)word, at, why ? " (" : "",
+			  (int)why, at + word + 1, why ? ")" : "");
 }
 
 struct html_page {
 	char *base;
 	struct buf *out;
+	char *status, *reason;
 };
+
+static void html_meta(void *arg, const char *name, const char *content)
+{
+	struct html_page *page = arg;
+	char **to = strcmp(name, "pypi:project-status") == 0	      ? &page->status
+		    : strcmp(name, "pypi:project-status-reason") == 0 ? &page->reason
+								      : NULL;
+
+	if (to) {
+		free(*to);
+		*to = mem_strdup(content);
+	}
+}
 
 static void html_base(void *arg, const char *href)
 {
@@ -161,7 +180,9 @@ static int html_file(void *arg, const struct html_anchor *a, struct err *err)
 	const char *hash = strstr(a->href, "#sha256=");
 	auto_free char *sha256 = hash ? mem_strndup(hash + 8, strcspn(hash + 8, "&")) : NULL;
 	auto_free char *filename = basename_of(a->href);
-	auto_free char *url = absolute(page->base, a->href);
+	/* what is no wheel is only counted */
+	auto_free char *url = name_is_wheel(filename) ? digest_url(page->base, a->href)
+						      : mem_strdup("");
 	struct digest_file f = { .filename = filename,
 				 .url = url,
 				 .sha256 = sha256,
@@ -177,11 +198,15 @@ static int html_file(void *arg, const struct html_anchor *a, struct err *err)
 
 static int parse_html(const struct digest_page *page, struct buf *out, struct err *err)
 {
-	static const struct html_events events = { html_file, html_base };
-	struct html_page state = { mem_strdup(page->url), out };
+	static const struct html_events events = { html_file, html_base, html_meta };
+	struct html_page state = { .base = mem_strdup(page->url), .out = out };
 	int rc = html_anchors(page->text, page->len, &events, &state, err);
 
+	if (rc == 0 && state.status)
+		rc = digest_set_status(out, state.status, state.reason, err);
 	free(state.base);
+	free(state.status);
+	free(state.reason);
 	return rc;
 }
 
@@ -193,9 +218,9 @@ int digest_parse(const struct digest_page *page, struct buf *out, struct err *er
 		skip++;
 
 	if (page->content_type && strstr(page->content_type, "json"))
-		return parse_json(page, out, err);
+		return page_json_parse(page, out, err);
 	if (!page->content_type && page->len > skip && page->text[skip] == '{')
-		return parse_json(page, out, err);
+		return page_json_parse(page, out, err);
 	return parse_html(page, out, err);
 }
 

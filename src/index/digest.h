@@ -24,6 +24,12 @@ struct digest_file {
 };
 
 warn_unused int digest_add(struct buf *out, const struct digest_file *file, struct err *err);
+/* An URL as a page has it, made absolute, without what a lock must not hold; NULL: of no use. */
+char *digest_url(const char *base, const char *url);
+/* PEP 792, after the last file. What it means for a person, or NULL: nothing was said. */
+warn_unused int digest_set_status(struct buf *out, const char *status, const char *reason,
+				  struct err *err);
+char *digest_status(const struct buf *digest, const char *name);
 
 struct digest_page {
 	const char *url;	  /* where the page is, for relative links */
@@ -31,6 +37,8 @@ struct digest_page {
 	const char *text;
 	size_t len;
 };
+/* page_json.c: the JSON form alone. */
+warn_unused int page_json_parse(const struct digest_page *page, struct buf *out, struct err *err);
 warn_unused int digest_parse(const struct digest_page *page, struct buf *out, struct err *err);
 
 /* What the resolver gets: lines of the dist `name` only; first "wheels=N other=M", then for each

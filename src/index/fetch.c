@@ -1,63 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "index/fetch.h"
 
-#include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/random.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "index/fetch_priv.h"
 
-#define CONNECT_TIMEOUT_MS 20000L
-#define BACKOFF_MS 150 /* before the second attempt; doubles with each */
-#define MAX_CONNECTIONS 16L
-
-struct fetcher {
-	uv_loop_t *loop;
-	CURLM *multi;
-	uv_timer_t *timer;
-	struct fetch *all;
-	bool closing;
-};
-
-/* One curl socket and its watcher. */
-struct watch {
-	uv_poll_t poll;
-	curl_socket_t fd;
-	struct fetcher *fetcher;
-};
-
-struct fetch {
-	struct fetcher *fetcher;
-	struct fetch *next, **self; /* in fetcher->all */
-	struct fetch_spec spec;	    /* its strings are ours */
-	fetch_done_fn done;
-	void *arg;
-	CURL *easy; /* NULL while pausing between attempts */
-	struct curl_slist *headers;
-	uv_timer_t *pause;
-	int attempt;
-	uint64_t got;
-	bool no_range, stopped; /* stopped: err holds why data() or a ceiling ended it */
-	struct fetch_reply reply;
-	struct err err;
-};
+#define BACKOFF_MS 150	    /* before the second attempt; doubles with each */
+#define ENOUGH_PROGRESS MIB /* of a body: an attempt that brought so much counts as none */
 
 static void free_handle(uv_handle_t *h)
 {
 	free(h);
 }
 
-static void attempt_start(struct fetch *f);
+void fetch_reply_done(struct fetch_reply *r)
+{
+	free(r->content_type);
+	free(r->etag);
+	free(r->modified);
+	free(r->url);
+	buf_done(&r->body);
+	memset(r, 0, sizeof(*r));
+}
 
 static void fetch_free(struct fetch *f)
 {
-	if (f->self) {
-		*f->self = f->next;
-		if (f->next)
-			f->next->self = f->self;
-	}
+	*f->self = f->next;
+	if (f->next)
+		f->next->self = f->self;
 	if (f->easy) {
 		curl_multi_remove_handle(f->fetcher->multi, f->easy);
 		curl_easy_cleanup(f->easy);
@@ -68,11 +42,9 @@ static void fetch_free(struct fetch *f)
 	free((char *)f->spec.url);
 	free((char *)f->spec.accept);
 	free((char *)f->spec.etag);
+	free((char *)f->spec.modified);
 	settings_unref(f->spec.settings);
-	free(f->reply.content_type);
-	free(f->reply.etag);
-	free(f->reply.url);
-	buf_done(&f->reply.body);
+	fetch_reply_done(&f->reply);
 	free(f);
 }
 
@@ -82,152 +54,66 @@ static void fetch_end(struct fetch *f, const struct err *err)
 	fetch_free(f);
 }
 
-static size_t on_header(char *line, size_t size, size_t n, void *arg)
+/* Forget what an attempt brought, unless the next goes on behind it. */
+static int begin_again(struct fetch *f)
 {
-	struct fetch *f = arg;
-	size_t len = size * n;
-
-	while (len && (line[len - 1] == '\r' || line[len - 1] == '\n'))
-		len--;
-	if (len > 5 && strncmp(line, "HTTP/", 5) == 0) { /* a new answer after a redirect */
-		free(f->reply.etag);
-		f->reply.etag = NULL;
-	} else if (len > 6 && len < 256 && strncasecmp(line, "etag: ", 6) == 0) {
-		free(f->reply.etag);
-		f->reply.etag = mem_strndup(line + 6, len - 6);
-	}
-	return size * n;
-}
-
-/* CURL_WRITEFUNC_ERROR exists from 7.87 on; any other count than the given one stops too. */
-static size_t stop(struct fetch *f)
-{
-	f->stopped = true;
-	return 0;
-}
-
-static size_t on_data(char *data, size_t size, size_t n, void *arg)
-{
-	struct fetch *f = arg;
-	long status = 0;
-	int rc;
-
-	curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (status >= 300)
-		return size * n; /* the page of an error: nobody reads it */
-	if (f->spec.range && status == 200) {
-		f->no_range = true;
+	if (fetch_resumes(f)) {
+		f->reply.resumed = true;
 		return 0;
 	}
-	f->got += size * n;
-	if (f->got > f->spec.max_bytes) {
-		err_set(&f->err, ERR_LIMIT, "%s has more than %llu bytes", f->spec.url,
-			(unsigned long long)f->spec.max_bytes);
-		return stop(f);
-	}
-	if (f->spec.data)
-		rc = f->spec.data(f->arg, data, size * n, &f->err);
-	else
-		rc = buf_put(&f->reply.body, data, size * n, &f->err);
-	return rc < 0 ? stop(f) : size * n;
-}
-
-static void set_auth(CURL *easy, const struct fetch_spec *spec)
-{
-	const struct settings_auth *auth = settings_find_auth(spec->settings, spec->url);
-
-	if (auth) { /* curl keeps them from other hosts when it is redirected */
-		curl_easy_setopt(easy, CURLOPT_USERNAME, auth->user);
-		curl_easy_setopt(easy, CURLOPT_PASSWORD, auth->password);
-		curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
-	}
-}
-
-static void set_trust(CURL *easy, const struct fetch_spec *spec)
-{
-	const struct settings *s = spec->settings;
-	struct stat st;
-
-	if (s->cert && stat(s->cert, &st) == 0 && S_ISDIR(st.st_mode))
-		curl_easy_setopt(easy, CURLOPT_CAPATH, s->cert);
-	else if (s->cert)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, s->cert);
-	if (s->client_cert)
-		curl_easy_setopt(easy, CURLOPT_SSLCERT, s->client_cert);
-	if (s->proxy)
-		curl_easy_setopt(easy, CURLOPT_PROXY, s->proxy);
-	if (settings_is_trusted(s, spec->url)) {
-		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
-		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
-	}
-}
-
-static void set_headers(struct fetch *f)
-{
-	const struct fetch_spec *spec = &f->spec;
-	auto_free char *accept = mem_printf("Accept: %s", spec->accept ? spec->accept : "*/*");
-	auto_free char *etag = spec->etag ? mem_printf("If-None-Match: %s", spec->etag) : NULL;
-
-	f->headers = curl_slist_append(f->headers, accept);
-	if (etag)
-		f->headers = curl_slist_append(f->headers, etag);
-	must(f->headers);
-	curl_easy_setopt(f->easy, CURLOPT_HTTPHEADER, f->headers);
-}
-
-static void set_limits(CURL *easy, const struct fetch_spec *spec)
-{
-	bool secure = strncmp(spec->url, "https://", 8) == 0;
-
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
-	curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)LIMIT_REDIRECTS);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, spec->settings->timeout_s);
+	buf_reset(&f->reply.body);
+	if (f->got && f->spec.restart && f->spec.restart(f->arg, &f->err) < 0)
+		return -1;
+	f->got = 0;
+	f->reply.resumed = false;
+	return 0;
 }
 
 static void attempt_start(struct fetch *f)
 {
-	const struct fetch_spec *spec = &f->spec;
-	CURL *easy = curl_easy_init();
-
-	must(easy);
-	f->easy = easy;
-	f->got = 0;
-	buf_reset(&f->reply.body);
-	curl_slist_free_all(f->headers);
-	f->headers = NULL;
-	curl_easy_setopt(easy, CURLOPT_URL, spec->url);
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, f);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "pipsqueak/0.1");
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, f);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(easy, CURLOPT_HEADERDATA, f);
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); /* rather one connection than many */
-	if (spec->compressed)
-		curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
-	if (spec->range) {
-		auto_free char *range = mem_printf("%llu-%llu", (unsigned long long)spec->from,
-						   (unsigned long long)spec->to);
-		curl_easy_setopt(easy, CURLOPT_RANGE, range);
+	if (begin_again(f) < 0) {
+		fetch_end(f, &f->err);
+		return;
 	}
-	set_limits(easy, spec);
-	set_headers(f);
-	set_auth(easy, spec);
-	set_trust(easy, spec);
-	must(curl_multi_add_handle(f->fetcher->multi, easy) == CURLM_OK);
+	f->got_before = f->got;
+	f->waste = f->header_bytes = 0;
+	f->settled = f->enough = f->misplaced = false;
+	curl_slist_free_all(steal(f->headers));
+	fetch_easy_prepare(f);
+	must(curl_multi_add_handle(f->fetcher->multi, f->easy) == CURLM_OK);
 }
 
-static bool is_transient(CURLcode code, long status, int attempt)
+static void on_pause_over(uv_timer_t *t)
+{
+	struct fetch *f = t->data;
+
+	uv_close((uv_handle_t *)steal(f->pause), free_handle);
+	attempt_start(f);
+}
+
+/* Half to one and a half times the pause: those who failed together do not come back together. */
+static uint64_t jitter(uint64_t ms)
+{
+	unsigned char dice = 128;
+
+	if (getrandom(&dice, 1, GRND_NONBLOCK) != 1)
+		return ms;
+	return ms / 2 + ms * dice / 255;
+}
+
+static void attempt_again(struct fetch *f, uint64_t wait_ms)
+{
+	f->pause = mem_new(uv_timer_t);
+	uv_timer_init(f->fetcher->loop, f->pause);
+	f->pause->data = f;
+	uv_timer_start(f->pause, on_pause_over, wait_ms, 0);
+}
+
+static bool is_transient(const struct fetch *f, CURLcode code, long status)
 {
 	switch (code) {
 	case CURLE_OPERATION_TIMEDOUT: /* waited for long enough already */
-		return attempt == 0;
+		return f->attempt == 0;
 	case CURLE_OK:
 		return status == 429 || status >= 500;
 	case CURLE_COULDNT_CONNECT:
@@ -246,174 +132,124 @@ static bool is_transient(CURLcode code, long status, int attempt)
 	}
 }
 
-static void on_pause_over(uv_timer_t *t)
+/* What went wrong inside TLS and what the reader can do about it; NULL: another matter. */
+static const char *tls_advice(CURLcode code)
 {
-	struct fetch *f = t->data;
-
-	uv_close((uv_handle_t *)f->pause, free_handle);
-	f->pause = NULL;
-	if (f->spec.restart)
-		f->spec.restart(f->arg);
-	attempt_start(f);
-}
-
-static void attempt_again(struct fetch *f)
-{
-	uint64_t wait = (uint64_t)BACKOFF_MS << f->attempt;
-
-	f->attempt++;
-	f->pause = mem_new(uv_timer_t);
-	uv_timer_init(f->fetcher->loop, f->pause);
-	f->pause->data = f;
-	uv_timer_start(f->pause, on_pause_over, wait, 0);
+	switch (code) {
+	case CURLE_PEER_FAILED_VERIFICATION:
+		return "its certificate is not trusted; name the right authority in pip's "
+		       "setting 'cert' or in SSL_CERT_FILE";
+	case CURLE_SSL_CACERT_BADFILE:
+		return "the file of trusted certificates cannot be read; check pip's setting "
+		       "'cert', REQUESTS_CA_BUNDLE and SSL_CERT_FILE";
+	case CURLE_SSL_CERTPROBLEM:
+		return "the client certificate cannot be used; check that pip's setting "
+		       "'client-cert' names a PEM file with certificate and key which the daemon "
+		       "may read";
+	case CURLE_UNSUPPORTED_PROTOCOL:
+		return "it redirects to what is neither http nor https, or from https to http";
+	case CURLE_COULDNT_RESOLVE_PROXY:
+		return "the proxy's name is not known; check pip's setting 'proxy' and the "
+		       "variables http_proxy and https_proxy";
+	default:
+		return NULL;
+	}
 }
 
 static void say_failure(struct fetch *f, CURLcode code, long status)
 {
+	const char *url = f->spec.url, *advice = tls_advice(code);
+	int times = f->attempt + 1;
+
 	if (f->stopped)
 		return; /* err is there already */
 	if (code == CURLE_OK)
-		err_set(&f->err, ERR_UPSTREAM, "%s answered %ld, %d times; try again later",
-			f->spec.url, status, f->attempt + 1);
+		err_set(&f->err, ERR_UPSTREAM, "%s answered %ld, %d times; try again later", url,
+			status, times);
 	else if (code == CURLE_TOO_MANY_REDIRECTS)
-		err_set(&f->err, ERR_UPSTREAM, "%s redirects more than %d times", f->spec.url,
+		err_set(&f->err, ERR_UPSTREAM, "%s redirects more than %d times", url,
 			LIMIT_REDIRECTS);
 	else if (code == CURLE_OPERATION_TIMEDOUT)
 		err_set(&f->err, ERR_TIMEOUT,
-			"%s did not answer in time; check the network and the index", f->spec.url);
+			"%s did not answer in time; check the network and the index", url);
 	else if (code == CURLE_PARTIAL_FILE)
-		err_set(&f->err, ERR_UPSTREAM, "%s was cut short, %d times; try again later",
-			f->spec.url, f->attempt + 1);
+		err_set(&f->err, ERR_UPSTREAM, "%s was cut short, %d times; try again later", url,
+			times);
+	else if (advice)
+		err_set(&f->err, ERR_UPSTREAM, "%s could not be fetched: %s", url, advice);
 	else
 		err_set(&f->err, ERR_UPSTREAM,
-			"%s could not be fetched: %s; check the network and the index", f->spec.url,
+			"%s could not be fetched: %s; check the network and the index", url,
 			curl_easy_strerror(code));
 }
 
 static void keep_reply(struct fetch *f, long status)
 {
+	struct fetch_reply *r = &f->reply;
 	char *text = NULL;
 
-	f->reply.status = status;
+	r->status = status;
+	free(steal(r->content_type));
+	free(steal(r->url));
 	if (curl_easy_getinfo(f->easy, CURLINFO_CONTENT_TYPE, &text) == CURLE_OK)
-		f->reply.content_type = mem_strdup(text);
+		r->content_type = mem_strdup(text);
 	if (curl_easy_getinfo(f->easy, CURLINFO_EFFECTIVE_URL, &text) == CURLE_OK)
-		f->reply.url = mem_strdup(text);
+		r->url = mem_strdup(text);
+	if (r->fresh_s > 0)
+		r->fresh_s = f->age_s < r->fresh_s ? r->fresh_s - f->age_s : 0;
 }
 
-static void attempt_over(struct fetch *f, CURLcode code)
+/* 1: it is tried again; 0: that is how it ends; -1: it ends with err. */
+static int try_again(struct fetch *f, CURLcode code, long status, uint64_t retry_after_s)
 {
+	if (f->stopped || (!f->misplaced && !is_transient(f, code, status)))
+		return 0;
+	if (f->misplaced) { /* at once, and from the beginning; it cannot happen twice */
+		f->no_resume = true;
+		attempt_again(f, 0);
+		return 1;
+	}
+	if (f->got >= f->got_before + ENOUGH_PROGRESS)
+		f->attempt = 0; /* max_bytes bounds how often */
+	if (f->attempt >= LIMIT_RETRIES)
+		return 0;
+	if (retry_after_s > LIMIT_RETRY_AFTER_S)
+		return err_set(&f->err, ERR_UPSTREAM,
+			       "%s is overloaded (%ld) and asks to come back in %llu s",
+			       f->spec.url, status, (unsigned long long)retry_after_s);
+	attempt_again(f, retry_after_s ? retry_after_s * 1000
+				       : jitter((uint64_t)BACKOFF_MS << f->attempt));
+	f->attempt++;
+	return 1;
+}
+
+void fetch_attempt_over(struct fetch *f, CURLcode code)
+{
+	curl_off_t retry_after = 0;
 	long status = 0;
+	int again;
 
 	curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (f->no_range)
+	curl_easy_getinfo(f->easy, CURLINFO_RETRY_AFTER, &retry_after);
+	if (f->enough)
 		code = CURLE_OK;
+	if (status == 416 && fetch_resumes(f))
+		f->misplaced = true;
+	if (f->enough && f->spec.range && status == 206)
+		status = 200; /* the wrong part is as good as none */
 	keep_reply(f, status);
 	curl_multi_remove_handle(f->fetcher->multi, f->easy);
-	curl_easy_cleanup(f->easy);
-	f->easy = NULL;
-	if (!f->stopped && is_transient(code, status, f->attempt) && f->attempt < LIMIT_RETRIES) {
-		free(steal(f->reply.content_type));
-		free(steal(f->reply.url));
-		attempt_again(f);
+	curl_easy_cleanup(steal(f->easy));
+	again = try_again(f, code, status, (uint64_t)retry_after);
+	if (again > 0)
 		return;
-	}
-	if (code == CURLE_OK && status < 500 && status != 429) {
+	if (again == 0 && code == CURLE_OK && status < 500 && status != 429) {
 		fetch_end(f, NULL);
 		return;
 	}
-	say_failure(f, code, status);
+	if (again == 0)
+		say_failure(f, code, status);
 	fetch_end(f, &f->err);
-}
-
-static void reap(struct fetcher *fetcher)
-{
-	CURLMsg *m;
-	int left;
-
-	while (!fetcher->closing && (m = curl_multi_info_read(fetcher->multi, &left))) {
-		CURLcode code = m->data.result;
-		char *f = NULL;
-
-		if (m->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &f);
-		attempt_over((struct fetch *)(void *)f, code);
-	}
-}
-
-static void on_socket(uv_poll_t *p, int status, int events)
-{
-	struct watch *w = p->data;
-	struct fetcher *fetcher = w->fetcher;
-	int flags = 0, running;
-
-	if (status < 0)
-		flags = CURL_CSELECT_ERR;
-	if (events & UV_READABLE)
-		flags |= CURL_CSELECT_IN;
-	if (events & UV_WRITABLE)
-		flags |= CURL_CSELECT_OUT;
-	curl_multi_socket_action(fetcher->multi, w->fd, flags, &running);
-	reap(fetcher);
-}
-
-static void free_watch(uv_handle_t *h)
-{
-	free(h->data);
-}
-
-static int on_watch(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
-{
-	struct fetcher *fetcher = arg;
-	struct watch *w = known;
-	int events = 0;
-
-	if (what == CURL_POLL_REMOVE) {
-		if (w) {
-			uv_poll_stop(&w->poll);
-			uv_close((uv_handle_t *)&w->poll, free_watch);
-			curl_multi_assign(fetcher->multi, fd, NULL);
-		}
-		return 0;
-	}
-	if (!w) {
-		w = mem_new(struct watch);
-		w->fd = fd;
-		w->fetcher = fetcher;
-		if (uv_poll_init_socket(fetcher->loop, &w->poll, fd) < 0) {
-			free(w);
-			return -1;
-		}
-		w->poll.data = w;
-		curl_multi_assign(fetcher->multi, fd, w);
-	}
-	if (what != CURL_POLL_OUT)
-		events |= UV_READABLE;
-	if (what != CURL_POLL_IN)
-		events |= UV_WRITABLE;
-	uv_poll_start(&w->poll, events, on_socket);
-	return 0;
-}
-
-static void on_timer(uv_timer_t *t)
-{
-	struct fetcher *fetcher = t->data;
-	int running;
-
-	curl_multi_socket_action(fetcher->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	reap(fetcher);
-}
-
-static int on_timeout(CURLM *multi, long ms, void *arg)
-{
-	struct fetcher *fetcher = arg;
-
-	if (ms < 0)
-		uv_timer_stop(fetcher->timer);
-	else
-		uv_timer_start(fetcher->timer, on_timer, (uint64_t)ms, 0);
-	return 0;
 }
 
 int fetcher_open(uv_loop_t *loop, struct fetcher **out, struct err *err)
@@ -424,17 +260,7 @@ int fetcher_open(uv_loop_t *loop, struct fetcher **out, struct err *err)
 		return err_set(err, ERR_SYSTEM, "libcurl does not start");
 	f = mem_new(struct fetcher);
 	f->loop = loop;
-	f->multi = curl_multi_init();
-	must(f->multi);
-	f->timer = mem_new(uv_timer_t);
-	uv_timer_init(loop, f->timer);
-	f->timer->data = f;
-	curl_multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, on_watch);
-	curl_multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
-	curl_multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
-	curl_multi_setopt(f->multi, CURLMOPT_TIMERDATA, f);
-	curl_multi_setopt(f->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-	curl_multi_setopt(f->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, MAX_CONNECTIONS);
+	fetch_loop_init(f);
 	*out = f;
 	return 0;
 }
@@ -455,6 +281,15 @@ void fetcher_close(struct fetcher *f)
 	free(f);
 }
 
+static void on_offline(uv_timer_t *t)
+{
+	struct fetch *f = t->data;
+
+	err_set(&f->err, ERR_UPSTREAM, "%s is not in the cache; run once without --offline",
+		f->spec.url);
+	fetch_end(f, &f->err);
+}
+
 void fetch_start(struct fetcher *fetcher, const struct fetch_spec *spec, fetch_done_fn done,
 		 void *arg)
 {
@@ -465,6 +300,7 @@ void fetch_start(struct fetcher *fetcher, const struct fetch_spec *spec, fetch_d
 	f->spec.url = mem_strdup(spec->url);
 	f->spec.accept = mem_strdup(spec->accept);
 	f->spec.etag = mem_strdup(spec->etag);
+	f->spec.modified = mem_strdup(spec->modified);
 	settings_ref(f->spec.settings);
 	f->done = done;
 	f->arg = arg;
@@ -474,6 +310,14 @@ void fetch_start(struct fetcher *fetcher, const struct fetch_spec *spec, fetch_d
 	if (f->next)
 		f->next->self = &f->next;
 	fetcher->all = f;
-	if (!fetcher->closing) /* else fetcher_close() is at its loop and ends it */
+	if (fetcher->closing) /* fetcher_close() is at its loop and ends it */
+		return;
+	if (!spec->settings->offline) {
 		attempt_start(f);
+		return;
+	}
+	f->pause = mem_new(uv_timer_t);
+	uv_timer_init(fetcher->loop, f->pause);
+	f->pause->data = f;
+	uv_timer_start(f->pause, on_offline, 0, 0);
 }

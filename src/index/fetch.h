@@ -3,8 +3,10 @@
  *
  * HTTP: libcurl's multi interface on the loop. One connection per host where HTTP/2 is offered.
  * Transient failures (connection lost, body cut short, 429, 5xx) are tried again LIMIT_RETRIES
- * times with growing pauses; redirects are limited and never leave http and https; a transfer
- * that stalls for settings->timeout_s fails. Errors name URLs without credentials.
+ * times with growing pauses, or after what Retry-After says; a body that may be resumed goes on
+ * where it broke off. Redirects are limited and never leave http and https, nor go from https to
+ * http; a transfer that stalls or drips for settings->timeout_s fails. Errors name URLs without
+ * credentials.
  */
 #pragma once
 
@@ -18,23 +20,35 @@
 
 struct fetcher;
 
+#define FETCH_TAIL UINT64_MAX
+
 struct fetch_spec {
 	const char *url;
-	const char *accept;	   /* Accept header; NULL: any */
-	const char *etag;	   /* for If-None-Match; NULL: none */
-	struct settings *settings; /* referenced as long as needed */
-	uint64_t max_bytes;	   /* of the body, unpacked */
-	bool compressed;	   /* gzip is welcome */
-	bool range;		   /* only bytes from..to (inclusive) */
+	const char *accept;	     /* Accept header; NULL: any */
+	const char *etag, *modified; /* of what is there, to ask whether it changed; NULL: none */
+	struct settings *settings;   /* referenced as long as needed */
+	uint64_t max_bytes;	     /* of the body, unpacked */
+	long max_ms;		     /* of one attempt; 0: LIMIT_FETCH_MS */
+	bool compressed;	     /* gzip is welcome */
+	bool range; /* only bytes from..to (inclusive); FETCH_TAIL: the last `to` */
 	uint64_t from, to;
 	/* Where the body goes; NULL: into reply.body. Returning -1 ends the transfer with err. */
 	int (*data)(void *arg, const char *data, size_t len, struct err *err);
-	void (*restart)(void *arg); /* a new attempt begins: forget what data() was given */
+	/* Before the first data(), how long the body will be in all, if the server says so. */
+	void (*length)(void *arg, uint64_t bytes);
+	/* With data(): a new attempt begins at the first byte; forget what data() was given. */
+	int (*restart)(void *arg, struct err *err);
+	bool resume; /* with data(): after a break, go on behind what it was given if the server can
+		      */
 };
 
 struct fetch_reply {
 	long status; /* 2xx, 304, 4xx. 200 for a range: the server has none, body is empty */
-	char *content_type, *etag, *url; /* url: after redirects. NULL when not said */
+	char *content_type, *etag, *modified, *url; /* url: after redirects. NULL when not said */
+	long fresh_s; /* how long it needs no asking again; -1: not said */
+	bool no_store;
+	uint64_t part, whole; /* of a 206: where it begins, and the size of the whole */
+	bool resumed;	      /* in more than one piece: only its sum tells whether they fit */
 	struct buf body;
 };
 
@@ -46,3 +60,4 @@ warn_unused int fetcher_open(uv_loop_t *loop, struct fetcher **out, struct err *
 void fetcher_close(struct fetcher *f);
 /* done() is never called before this returns. */
 void fetch_start(struct fetcher *f, const struct fetch_spec *spec, fetch_done_fn done, void *arg);
+void fetch_reply_done(struct fetch_reply *reply);

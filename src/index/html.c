@@ -142,6 +142,10 @@ static void read_attributes(struct cursor *c, struct html_anchor *out)
 			keep(&out->requires_python, &a);
 		else if (is_name(&a, "data-yanked"))
 			keep(&out->yanked, &a);
+		else if (is_name(&a, "name"))
+			keep(&out->name, &a);
+		else if (is_name(&a, "content"))
+			keep(&out->content, &a);
 		else if (is_name(&a, "data-core-metadata") ||
 			 is_name(&a, "data-dist-info-metadata"))
 			keep(&out->core, &a);
@@ -168,6 +172,8 @@ static void anchor_done(struct html_anchor *a)
 	free(a->yanked);
 	free(a->core);
 	free(a->text);
+	free(a->name);
+	free(a->content);
 }
 
 static bool starts(const struct cursor *c, const char *word)
@@ -194,6 +200,10 @@ static int one_tag(struct cursor *c, const struct html_events *events, void *arg
 		read_attributes(c, &a);
 		if (a.href)
 			events->base(arg, a.href);
+	} else if (starts(c, "meta")) {
+		read_attributes(c, &a);
+		if (a.name && a.content)
+			events->meta(arg, a.name, a.content);
 	} else if (starts(c, "a")) {
 		c->at++;
 		read_attributes(c, &a);

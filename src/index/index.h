@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
@@ -47,6 +48,7 @@ struct index_request {
 	const char *index_url;	  /* overrides pip's configured index */
 	const char *python_info;  /* JSON about the target interpreter: see python/pyinfo.py */
 	const char *pip_settings; /* of this caller; NULL: the daemon's own */
+	bool wheels; /* they will be wanted: begin to fetch one as soon as it is likely */
 };
 
 /* lock is the callee's to keep (lock_free) and NULL on failure; then err says why. */
@@ -63,6 +65,9 @@ void index_close(struct index *index); /* outstanding callbacks get ERR_SYSTEM "
 /* A hex sha256 over everything in the request that can change the answer; the key under which
  * the daemon keeps the lock, so that a second run costs one look-up. out has 65 bytes. */
 void index_request_key(const struct index_request *request, char *out);
+
+/* The lock is known from before: its wheels are to come as this request says. */
+void index_use(struct index *index, const struct index_request *request, const struct lock *lock);
 
 /* Resolve. progress may be NULL. done is called once, maybe before this returns (when the source
  * of resolvers fails at once); the request's strings are copied. Kinds of error: ERR_USAGE

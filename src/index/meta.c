@@ -6,11 +6,16 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "index/name.h"
 #include "index/private.h"
 #include "index/zip.h"
 
-#define TAIL_BYTES (64 * KIB) /* holds directory and METADATA of most wheels */
-#define MEMBER_SLACK 512      /* the local header's extra field is not known in advance */
+/* The first look at a wheel's end, which shall hold directory and METADATA: a share of the whole,
+ * since the directory grows with it. */
+#define TAIL_SHARE 48
+#define TAIL_MIN (32 * KIB)
+#define TAIL_MAX (384 * KIB)
+#define MEMBER_SLACK 512 /* the local header's extra field is not known in advance */
 
 /* METADATA of one wheel on its way: cache, then the index's own file, then parts of the wheel by
  * ranges, then the whole wheel. */
@@ -20,7 +25,9 @@ struct meta {
 	char *url, *filename, *core;
 	char sha256[SHA_HEX];
 	uint64_t size;
+	bool early, whole;
 	struct settings *settings;
+	index_progress_fn progress;
 	meta_fn done;
 	void *arg;
 	struct buf tail, directory, body; /* body: METADATA */
@@ -62,12 +69,38 @@ static char *meta_path(const struct meta *m)
 	return cache_path(m->index, "metadata", sum);
 }
 
+/* Is it what the file's name says? What is cut off or not METADATA at all has no name either. */
+static bool is_of_wheel(const struct meta *m)
+{
+	const char *at = m->body.data;
+	char have[256], want[256];
+	size_t len = strcspn(m->filename, "-");
+
+	while (at && strncasecmp(at, "Name:", 5) != 0)
+		at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL;
+	if (!at || len >= sizeof(want))
+		return false;
+	at += 5 + strspn(at + 5, " \t");
+	name_normalize(m->filename, len, want);
+	len = strcspn(at, " \t\r\n");
+	if (len >= sizeof(have))
+		return false;
+	name_normalize(at, len, have);
+	return strcmp(have, want) == 0;
+}
+
 /* METADATA is whole in body: trim it, keep it, give it. A file of a few KB: no thread needed. */
 static void finish(struct meta *m)
 {
 	struct err err;
 
 	zip_trim_metadata(&m->body);
+	if (!is_of_wheel(m)) {
+		err_set(&m->err, ERR_CORRUPT, "the METADATA of %s is not of that dist",
+			m->filename);
+		meta_end(m, &m->err);
+		return;
+	}
 	if (m->sha256[0]) {
 		auto_free char *path = meta_path(m);
 
@@ -110,18 +143,26 @@ static void on_wheel(void *arg, const char *path, const char *sha256, const stru
 	must(uv_queue_work(m->index->loop, &m->work, work_whole, on_whole_read) == 0);
 }
 
+static void on_progress(void *arg, const char *line)
+{
+	struct meta *m = arg;
+
+	if (m->progress)
+		m->progress(m->arg, line);
+}
+
 static void by_whole(struct meta *m)
 {
 	struct wheel_want want = { m->url, m->filename, m->sha256, m->size, m->settings };
 
-	wheel_get(m->index, &want, NULL, on_wheel, m);
+	wheel_get(m->index, &want, on_progress, on_wheel, m);
 }
 
 static void get_range(struct meta *m, uint64_t from, uint64_t to, fetch_done_fn done)
 {
 	struct fetch_spec spec = { .url = m->url,
 				   .settings = m->settings,
-				   .max_bytes = to - from + 1,
+				   .max_bytes = from == FETCH_TAIL ? to : to - from + 1,
 				   .range = true,
 				   .from = from,
 				   .to = to };
@@ -203,10 +244,13 @@ static void on_tail(void *arg, struct fetch_reply *reply, const struct err *err)
 	struct meta *m = arg;
 	struct zip_part tail;
 
-	if (err || reply->status != 206 || reply->body.len != m->size - m->tail_from) {
+	if (err || reply->status != 206 || reply->part + reply->body.len != reply->whole ||
+	    (m->size && reply->whole != m->size)) {
 		by_whole(m);
 		return;
 	}
+	m->size = reply->whole;
+	m->tail_from = reply->part;
 	m->tail = reply->body;
 	memset(&reply->body, 0, sizeof(reply->body));
 	tail = (struct zip_part){ m->tail.data, m->tail.len, m->tail_from };
@@ -219,15 +263,26 @@ static void on_tail(void *arg, struct fetch_reply *reply, const struct err *err)
 		get_range(m, m->dir_from, m->tail_from - 1, on_directory);
 }
 
-/* Small wheels, and those whose size or sum is not known, are fetched whole: nothing is won. */
+/* Small wheels, and those whose sum is not known, are fetched whole: nothing is won. An HTML page
+ * says no size, but the end of a file can be asked for without. */
 static void by_range(struct meta *m)
 {
-	if (!m->sha256[0] || m->size <= TAIL_BYTES) {
+	uint64_t tail = m->size / TAIL_SHARE;
+
+	if (!m->sha256[0] || (m->size && m->size <= 2 * TAIL_MIN)) {
 		by_whole(m);
 		return;
 	}
-	m->tail_from = m->size - TAIL_BYTES;
-	get_range(m, m->tail_from, m->size - 1, on_tail);
+	if (!m->size)
+		tail = 2 * TAIL_MIN;
+	else if (tail < TAIL_MIN)
+		tail = TAIL_MIN;
+	else if (tail > TAIL_MAX)
+		tail = TAIL_MAX;
+	if (m->size) /* the plainer form; some servers know no other */
+		get_range(m, m->size - tail, m->size - 1, on_tail);
+	else
+		get_range(m, FETCH_TAIL, tail, on_tail);
 }
 
 static void on_core(void *arg, struct fetch_reply *reply, const struct err *err)
@@ -284,6 +339,15 @@ static void work_look(uv_work_t *work)
 	buf_reset(&m->body);
 }
 
+/* Its metadata is under way: nothing ends before the loop's next turn. */
+static void expect(struct meta *m)
+{
+	struct wheel_want want = { m->url, m->filename, m->sha256, m->size, m->settings };
+
+	if (m->early)
+		wheel_expect(m->index, &want);
+}
+
 static void on_looked(uv_work_t *work, int status)
 {
 	struct meta *m = work->data;
@@ -294,12 +358,14 @@ static void on_looked(uv_work_t *work, int status)
 	} else if (m->index->closing) {
 		err_set(&m->err, ERR_SYSTEM, "shutting down");
 		meta_end(m, &m->err);
-	} else if (m->rc == 2 || !is_http) {
+	} else if (m->rc == 2 || m->whole || !is_http) {
 		by_whole(m);
 	} else if (m->core[0]) {
 		by_core(m);
+		expect(m);
 	} else {
 		by_range(m);
+		expect(m);
 	}
 }
 
@@ -313,6 +379,9 @@ void meta_get(struct index *index, const struct meta_want *want, meta_fn done, v
 	m->core = mem_strdup(want->core);
 	memcpy(m->sha256, want->wheel.sha256, strlen(want->wheel.sha256) + 1);
 	m->size = want->wheel.size;
+	m->early = want->early;
+	m->whole = want->whole;
+	m->progress = want->progress;
 	m->settings = settings_ref(want->wheel.settings);
 	m->done = done;
 	m->arg = arg;

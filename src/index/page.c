@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
@@ -15,7 +16,9 @@
 #define ACCEPT                                                                             \
 	"application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, " \
 	"text/html;q=0.01"
-#define HEAD "pipsqueak-page-1 " /* a cached page: HEAD, its ETag, newline, the digest */
+/* A cached page: HEAD, for how many seconds it is fresh, tab, its ETag, tab, its Last-Modified,
+ * newline, the digest. */
+#define HEAD "pipsqueak-page-3 "
 
 /* One page on its way. Steps on the loop and on the thread pool take turns; nothing of this is
  * touched by two threads at once. */
@@ -29,7 +32,8 @@ struct page {
 	page_fn done;
 	void *arg;
 	double age_s;		  /* of the cached page; -1: none */
-	char *etag;		  /* of the cached page; NULL: none */
+	double fresh_s;		  /* so long it was said to be good */
+	char *etag, *modified;	  /* of the cached page; NULL: none */
 	struct fetch_reply reply; /* what was fetched, to be parsed */
 	struct buf digest, filtered;
 	char *note;
@@ -44,11 +48,9 @@ static void page_free(struct page *p)
 	free(p->url);
 	free(p->path);
 	free(p->etag);
+	free(p->modified);
 	free(p->note);
-	free(p->reply.content_type);
-	free(p->reply.etag);
-	free(p->reply.url);
-	buf_done(&p->reply.body);
+	fetch_reply_done(&p->reply);
 	buf_done(&p->digest);
 	buf_done(&p->filtered);
 	settings_unref(p->settings);
@@ -71,6 +73,8 @@ static void run(struct page *p, uv_work_cb work, uv_after_work_cb after)
 static int filter(struct page *p)
 {
 	p->filtered.max = LIMIT_FRAME_BYTES - 64 * KIB;
+	if (!p->note && !p->links)
+		p->note = digest_status(&p->digest, p->name);
 	if (digest_filter(&p->digest, p->name, p->tags, p->all, &p->filtered) == 0)
 		return 0;
 	return err_set(&p->err, ERR_LIMIT, "the index has too many files of '%s'", p->name);
@@ -83,11 +87,22 @@ static void on_filtered(uv_work_t *work, int status)
 	page_end(p, p->rc < 0 ? NULL : &p->filtered, p->rc < 0 ? &p->err : NULL);
 }
 
-/* On the pool. Also true when only the first line (with the ETag) is of use. */
+/* The text up to the next tab or the line's end; NULL when empty. */
+static char *head_field(const char **at, const char *end)
+{
+	size_t n = strcspn(*at, "\t\n");
+	char *copy = n ? mem_strndup(*at, n) : NULL;
+
+	*at += n + (*at + n < end);
+	return copy;
+}
+
+/* On the pool. */
 static bool read_cached(struct page *p)
 {
 	size_t head = strlen(HEAD);
-	const char *end;
+	auto_free char *fresh = NULL;
+	const char *end, *at;
 	struct err err;
 
 	p->age_s = cache_age_s(p->path);
@@ -99,8 +114,11 @@ static bool read_cached(struct page *p)
 		buf_reset(&p->digest);
 		return false;
 	}
-	if (end > p->digest.data + head)
-		p->etag = mem_strndup(p->digest.data + head, (size_t)(end - p->digest.data) - head);
+	at = p->digest.data + head;
+	fresh = head_field(&at, end);
+	p->fresh_s = fresh ? strtod(fresh, NULL) : 0;
+	p->etag = head_field(&at, end);
+	p->modified = head_field(&at, end);
 	buf_consume(&p->digest, (size_t)(end - p->digest.data) + 1);
 	return true;
 }
@@ -109,27 +127,42 @@ static void work_cached(uv_work_t *work)
 {
 	struct page *p = work->data;
 
-	if (read_cached(p) && p->age_s <= LIMIT_PAGE_FRESH_S)
+	if (read_cached(p) && (p->settings->offline ||
+			       (p->age_s < p->fresh_s && !cache_is_distrusted(p->index, p->path))))
 		p->rc = filter(p);
+}
+
+/* A page that cannot be kept is still an answer. */
+static void keep(struct page *p)
+{
+	auto_buf struct buf file = BUF_MAX(2 * LIMIT_INDEX_PAGE_BYTES + 2 * KIB);
+	const struct fetch_reply *r = &p->reply;
+	struct err err;
+
+	if (r->no_store) {
+		unlink(p->path);
+		return;
+	}
+	if (buf_putf(&file, &err, HEAD "%ld\t%s\t%s\n",
+		     r->fresh_s < 0 ? LIMIT_PAGE_FRESH_S : r->fresh_s, r->etag ? r->etag : "",
+		     r->modified ? r->modified : "") < 0 ||
+	    buf_put(&file, p->digest.data, p->digest.len, &err) < 0 ||
+	    cache_put(p->index, p->path, &file, &err) < 0)
+		p->note = mem_printf("the page of %s was not kept: %s", p->name, err.text);
 }
 
 static void work_parse(uv_work_t *work)
 {
 	struct page *p = work->data;
-	auto_buf struct buf file = BUF_MAX(2 * LIMIT_INDEX_PAGE_BYTES + KIB);
 	struct digest_page page = { p->reply.url ? p->reply.url : p->url, p->reply.content_type,
 				    p->reply.body.data, p->reply.body.len };
-	struct err err;
 
 	buf_reset(&p->digest);
 	p->rc = digest_parse(&page, &p->digest, &p->err);
 	if (p->rc < 0)
 		return;
-	/* A page that cannot be kept is still an answer. */
-	if (buf_putf(&file, &err, HEAD "%s\n", p->reply.etag ? p->reply.etag : "") < 0 ||
-	    buf_put(&file, p->digest.data, p->digest.len, &err) < 0 ||
-	    cache_put(p->index, p->path, &file, &err) < 0)
-		p->note = mem_printf("the page of %s was not kept: %s", p->name, err.text);
+	buf_done(&p->reply.body); /* of up to LIMIT_INDEX_PAGE_BYTES; no longer needed */
+	keep(p);
 	p->rc = filter(p);
 }
 
@@ -137,7 +170,15 @@ static void work_unchanged(uv_work_t *work)
 {
 	struct page *p = work->data;
 
-	utimensat(AT_FDCWD, p->path, NULL, 0);
+	if (p->reply.fresh_s < 0 || (double)p->reply.fresh_s == p->fresh_s) {
+		utimensat(AT_FDCWD, p->path, NULL, 0);
+	} else { /* its tag or its time may not be said again */
+		if (!p->reply.etag)
+			p->reply.etag = mem_strdup(p->etag);
+		if (!p->reply.modified)
+			p->reply.modified = mem_strdup(p->modified);
+		keep(p);
+	}
 	p->rc = filter(p);
 }
 
@@ -181,6 +222,8 @@ static void on_page(void *arg, struct fetch_reply *reply, const struct err *err)
 		memset(reply, 0, sizeof(*reply));
 		run(p, work_parse, on_filtered);
 	} else if (reply->status == 304 && p->age_s >= 0) {
+		p->reply = *reply;
+		memset(reply, 0, sizeof(*reply));
 		run(p, work_unchanged, on_filtered);
 	} else if (reply->status == 404 || reply->status == 410) {
 		page_end(p, NULL, NULL);
@@ -195,6 +238,7 @@ static void on_cached(uv_work_t *work, int status)
 	struct fetch_spec spec = { .url = p->url,
 				   .accept = ACCEPT,
 				   .etag = p->etag,
+				   .modified = p->modified,
 				   .settings = p->settings,
 				   .max_bytes = LIMIT_INDEX_PAGE_BYTES,
 				   .compressed = true };
@@ -247,10 +291,14 @@ static char *page_path(struct page *p)
 	const struct settings_auth *auth = settings_find_auth(p->settings, p->url);
 	auto_free char *key = mem_printf("%s\n%s\n%s", p->url, auth ? auth->user : "",
 					 auth ? auth->password : "");
-	char sum[SHA_HEX];
+	struct sha *sum = sha_new();
+	char hex[SHA_HEX];
 
-	sha_text(key, strlen(key), sum);
-	return cache_path(p->index, "pages", sum);
+	sha_add(sum, p->index->salt, sizeof(p->index->salt));
+	sha_add(sum, key, strlen(key));
+	sha_hex(sum, hex);
+	sha_free(sum);
+	return cache_path(p->index, "pages", hex);
 }
 
 void page_get(struct index *index, const struct page_want *want, page_fn done, void *arg)

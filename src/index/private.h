@@ -2,7 +2,8 @@
  * Runs in: daemon (libuv loop). Private to the room.
  *
  * The parts of the room and what they ask of each other:
- *     resolve.c  feeds one resolver process       -> page.c, meta.c
+ *     resolve.c  feeds one resolver process       -> sources.c, meta.c
+ *     sources.c  a name asked of every index	     -> page.c
  *     page.c     index pages, cached and filtered -> fetch.c, digest.c
  *     meta.c     METADATA of one wheel            -> fetch.c, zip.c, wheel.c
  *     wheel.c    whole wheels, checked            -> fetch.c
@@ -16,30 +17,48 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/limits.h"
 #include "index/fetch.h"
 #include "index/index.h"
 #include "index/settings.h"
 #include "index/sha.h"
 #include "index/tags.h"
 
+/* With whose settings a wheel was found. */
+struct index_source {
+	char sha256[SHA_HEX];
+	struct settings *settings;
+};
+
 struct index {
 	uv_loop_t *loop;
 	int refs; /* the owner's, and one for each thing under way */
 	bool closing;
 	char *cache_dir;
+	char *tmp; /* this daemon's own directory below the cache */
+	int tmp_lock;
+	unsigned char salt[16];
 	struct fetcher *fetcher;
 	struct settings *settings;	/* the daemon's own; NULL: none */
 	struct settings *settings_last; /* of the last request: its wheels come with these */
+	struct index_source sources[LIMIT_LOCK_DISTS]; /* a ring */
+	size_t next_source;
 	struct index_resolver_source resolver;
 	struct resolve *resolves;
 	struct wheel_job *jobs;
-	int downloads; /* wheels being downloaded now: at most LIMIT_DOWNLOADS */
+	uint64_t early_bytes; /* of wheels that are fetched because they are likely */
+	int downloads;	      /* wheels being downloaded now: at most LIMIT_DOWNLOADS */
 };
 
 struct index *index_ref(struct index *index);
 void index_unref(struct index *index);
 
-/* cache.c: files below cache_dir. */
+/* The wheels of this lock are to be fetched with these settings. */
+void index_remember(struct index *index, const struct lock *lock, struct settings *settings);
+
+/* cache.c: files below cache_dir, which several daemons may share. */
+warn_unused int cache_open(struct index *index, struct err *err);
+void cache_close(struct index *index);
 char *cache_path(const struct index *index, const char *kind, const char *name);
 /* Write under a temporary name, then rename. */
 warn_unused int cache_put(const struct index *index, const char *path, const struct buf *data,
@@ -48,6 +67,11 @@ warn_unused int cache_put(const struct index *index, const char *path, const str
 warn_unused int cache_temp(const struct index *index, char **out_path, struct err *err);
 /* Is it a file of ours and how old? -1: not there. */
 double cache_age_s(const char *path);
+
+/* A resolution or a download failed: pages that are in the cache now count as old for every daemon,
+ * so that the next try sees what was put right. Any thread. */
+void cache_distrust(const struct index *index);
+bool cache_is_distrusted(const struct index *index, const char *path);
 
 /* page.c */
 struct page_want {
@@ -63,6 +87,12 @@ struct page_want {
 typedef void (*page_fn)(void *arg, struct buf *filtered, const char *note, const struct err *err);
 void page_get(struct index *index, const struct page_want *want, page_fn done, void *arg);
 
+/* sources.c: page_get() of every source in want->settings (want->source and links are not read).
+ * note() may come any number of times before done(), whose own note is NULL. */
+typedef void (*page_note_fn)(void *arg, const char *note);
+void sources_get(struct index *index, const struct page_want *want, page_note_fn note, page_fn done,
+		 void *arg);
+
 /* wheel.c */
 struct wheel_want {
 	const char *url, *filename;
@@ -73,6 +103,8 @@ struct wheel_want {
 typedef void (*wheel_fn)(void *arg, const char *path, const char *sha256, const struct err *err);
 void wheel_get(struct index *index, const struct wheel_want *want, index_progress_fn progress,
 	       wheel_fn done, void *arg);
+/* The wheel is likely to be wanted soon: begin, if there is room for such. */
+void wheel_expect(struct index *index, const struct wheel_want *want);
 void wheels_close(struct index *index);
 /* Where the wheel is in the cache, whether it is there or not. */
 char *wheel_path(const struct index *index, const char *sha256, const char *filename);
@@ -80,11 +112,23 @@ char *wheel_path(const struct index *index, const char *sha256, const char *file
 /* meta.c: the header lines of METADATA that matter. sha256: of the wheel, as far as known. */
 struct meta_want {
 	struct wheel_want wheel;
-	const char *core; /* "": the index lists no metadata file; "1" or its sha256 */
+	const char *core;	    /* "": the index lists no metadata file; "1" or its sha256 */
+	index_progress_fn progress; /* of a whole wheel, with the arg of done */
+	bool whole; /* the wheel is wanted whatever its metadata says: have it summed first */
+	bool early; /* it is not cached and likely to be the one: fetch the wheel too */
 };
 typedef void (*meta_fn)(void *arg, const struct buf *headers, const char *sha256,
 			const struct err *err);
 void meta_get(struct index *index, const struct meta_want *want, meta_fn done, void *arg);
+
+/* clean.c */
+struct clean {
+	struct index_request q; /* points to what follows and into the original */
+	char **with, *texts[8];
+	size_t n;
+};
+void clean_request(struct clean *c, struct settings *s, const struct index_request *q);
+void clean_done(struct clean *c);
 
 /* resolve.c */
 void resolves_close(struct index *index);

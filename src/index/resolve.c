@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/progress.h"
 #include "index/digest.h"
 #include "index/private.h"
 #include "wire/messages.h"
@@ -15,6 +16,7 @@
 struct given {
 	struct given *next;
 	char *name;
+	bool expected; /* one of its wheels */
 	struct buf filtered;
 };
 
@@ -29,7 +31,8 @@ struct resolve {
 	struct index *index;
 	struct resolve *next;
 	int refs;
-	bool over; /* done() was called; what still arrives is dropped */
+	bool wheels; /* they will be wanted */
+	bool over;   /* done() was called; what still arrives is dropped */
 	index_progress_fn progress;
 	index_lock_fn done;
 	void *arg;
@@ -95,6 +98,8 @@ static void finish(struct resolve *r, struct lock *lock, const struct err *err)
 		return;
 	}
 	r->over = true;
+	if (err && !r->index->closing)
+		cache_distrust(r->index);
 	for (struct resolve **p = &r->index->resolves; *p; p = &(*p)->next)
 		if (*p == r) {
 			*p = r->next;
@@ -174,14 +179,12 @@ static void give_err(struct resolve *r, uint32_t id, enum err_kind kind, const c
 
 /* --- pages ------------------------------------------------------------------------------- */
 
-/* One NEED of a page: asked of every index and every find-links entry, then merged. */
+/* One NEED of a page. */
 struct page_need {
 	struct resolve *r;
 	uint32_t id;
 	char *name;
-	size_t pending;
-	bool all, known;
-	struct buf merged;
+	bool all;
 };
 
 static void keep_given(struct resolve *r, const char *name, struct buf *filtered)
@@ -195,29 +198,6 @@ static void keep_given(struct resolve *r, const char *name, struct buf *filtered
 	r->given = g;
 }
 
-static void page_need_end(struct page_need *n)
-{
-	struct resolve *r = n->r;
-
-	if (--n->pending)
-		return;
-	if (!r->over && !n->known) {
-		give_err(r, n->id, ERR_NOT_FOUND, "not on the index");
-	} else if (!r->over) {
-		auto_msg struct wire_msg m;
-
-		wire_init(&m, WIRE_GIVE, n->id);
-		wire_put(&m, WIRE_T_BODY, n->merged.data, n->merged.len);
-		send_frame(r, &m);
-		if (!r->over && !n->all)
-			keep_given(r, n->name, &n->merged);
-	}
-	buf_done(&n->merged);
-	free(n->name);
-	free(n);
-	unref(r);
-}
-
 static void say_note(struct resolve *r, const char *note)
 {
 	if (r->over || !r->progress || (r->noted && strcmp(r->noted, note) == 0))
@@ -227,23 +207,45 @@ static void say_note(struct resolve *r, const char *note)
 	r->progress(r->arg, note);
 }
 
+static void on_page_note(void *arg, const char *note)
+{
+	struct page_need *n = arg;
+
+	say_note(n->r, note);
+}
+
 static void on_page(void *arg, struct buf *filtered, const char *note, const struct err *err)
 {
 	struct page_need *n = arg;
-	struct err local;
+	struct resolve *r = n->r;
 
-	if (note)
-		say_note(n->r, note);
 	if (err) {
-		fail(n->r, err); /* an index that is down must not change the answer in silence */
-	} else if (filtered) {
-		bool empty = strncmp(filtered->data, "wheels=0 other=0\n", 17) == 0;
+		fail(r, err);
+	} else if (!r->over && !filtered) {
+		give_err(r, n->id, ERR_NOT_FOUND, "not on the index");
+	} else if (!r->over) {
+		auto_msg struct wire_msg m;
 
-		n->known = n->known || !empty;
-		if (buf_put(&n->merged, filtered->data, filtered->len, &local) < 0)
-			fail(n->r, &local);
+		wire_init(&m, WIRE_GIVE, n->id);
+		wire_put(&m, WIRE_T_BODY, filtered->data, filtered->len);
+		send_frame(r, &m);
+		if (!r->over && !n->all)
+			keep_given(r, n->name, filtered);
 	}
-	page_need_end(n);
+	free(n->name);
+	free(n);
+	unref(r);
+}
+
+static void say_resolving(struct resolve *r, const char *name)
+{
+	struct progress p = { .what = "resolve", .name = name };
+	char line[PROGRESS_LINE];
+
+	if (r->over || !r->progress)
+		return;
+	progress_print(&p, line);
+	r->progress(r->arg, line);
 }
 
 static void need_page(struct resolve *r, uint32_t id, const char *name, bool all)
@@ -257,18 +259,8 @@ static void need_page(struct resolve *r, uint32_t id, const char *name, bool all
 	n->id = id;
 	n->name = mem_strdup(name);
 	n->all = all;
-	n->merged.max = LIMIT_FRAME_BYTES - 64 * KIB;
-	n->pending = r->settings->nindexes + r->settings->nlinks + 1;
-	for (size_t i = 0; i < r->settings->nindexes; i++) {
-		want.source = r->settings->indexes[i];
-		page_get(r->index, &want, on_page, n);
-	}
-	want.links = true;
-	for (size_t i = 0; i < r->settings->nlinks; i++) {
-		want.source = r->settings->links[i];
-		page_get(r->index, &want, on_page, n);
-	}
-	page_need_end(n);
+	say_resolving(r, name);
+	sources_get(r->index, &want, on_page_note, on_page, n);
 }
 
 /* --- metadata ---------------------------------------------------------------------------- */
@@ -308,6 +300,14 @@ static void on_meta(void *arg, const struct buf *headers, const char *sha256, co
 	free(n->url);
 	free(n);
 	unref(r);
+}
+
+static void on_meta_progress(void *arg, const char *line)
+{
+	struct meta_need *n = arg;
+
+	if (!n->r->over && n->r->progress)
+		n->r->progress(n->r->arg, line);
 }
 
 /* The wheel's line on a page that was given in this request. */
@@ -365,13 +365,27 @@ static bool find_written(struct resolve *r, const char *url, struct digest_line 
 	return true;
 }
 
+/* The first candidate of a name that the resolver looks into is nearly always the one. */
+static bool is_likely(struct resolve *r, const char *name)
+{
+	for (struct given *g = r->given; g && r->wheels; g = g->next)
+		if (strcmp(g->name, name) == 0) {
+			bool first = !g->expected;
+
+			g->expected = true;
+			return first;
+		}
+	return false;
+}
+
 static void need_metadata(struct resolve *r, uint32_t id, const char *name, const char *url)
 {
 	struct digest_line line;
+	bool given = find_given(r, name, url, &line);
 	struct meta_need *n;
 	struct meta_want want;
 
-	if (!find_given(r, name, url, &line) && !find_written(r, url, &line)) {
+	if (!given && !find_written(r, url, &line)) {
 		broken(r, "it asked for an URL that no index offered");
 		return;
 	}
@@ -380,8 +394,13 @@ static void need_metadata(struct resolve *r, uint32_t id, const char *name, cons
 	n->id = id;
 	n->url = mem_strdup(url);
 	n->compute = !line.sha256[0];
-	want = (struct meta_want){ { line.url, line.filename, line.sha256, line.size, r->settings },
-				   line.core };
+	want = (struct meta_want){
+		.wheel = { line.url, line.filename, line.sha256, line.size, r->settings },
+		.core = line.core,
+		.whole = !given,
+		.progress = on_meta_progress,
+		.early = is_likely(r, name),
+	};
 	meta_get(r->index, &want, on_meta, n);
 	digest_line_done(&line);
 }
@@ -478,6 +497,17 @@ static bool is_offered(struct resolve *r, const struct lock_dist *d)
 	return ok;
 }
 
+static void say_resolved(struct resolve *r, const struct lock *lock)
+{
+	struct progress p = { .what = "resolved", .total = lock->ndists };
+	char line[PROGRESS_LINE];
+
+	if (r->over || !r->progress)
+		return;
+	progress_print(&p, line);
+	r->progress(r->arg, line);
+}
+
 static void on_result(struct resolve *r, const struct wire_msg *m)
 {
 	struct wire_field body;
@@ -503,6 +533,8 @@ static void on_result(struct resolve *r, const struct wire_msg *m)
 			broken(r, "a wheel that no index offered");
 			return;
 		}
+	index_remember(r->index, lock, r->settings);
+	say_resolved(r, lock);
 	finish(r, lock, NULL);
 }
 
@@ -657,6 +689,7 @@ static int prepare(struct resolve *r, const struct index_request *q, struct err 
 {
 	auto_buf struct buf all = BUF_MAX(8 * LIMIT_REQUIREMENTS_BYTES);
 	struct index *index = r->index;
+	struct clean clean;
 	json_t *root;
 	char *text;
 	int rc;
@@ -672,8 +705,10 @@ static int prepare(struct resolve *r, const struct index_request *q, struct err 
 		if (q->index_url && settings_add_index(r->settings, q->index_url, true, err) < 0)
 			return -1;
 	}
+	clean_request(&clean, r->settings, q);
 	root = json_object();
-	rc = fill(r, q, root, &all, err);
+	rc = fill(r, &clean.q, root, &all, err);
+	clean_done(&clean);
 	text = rc < 0 ? NULL : json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (rc < 0)
@@ -704,6 +739,7 @@ void index_resolve(struct index *index, const struct index_request *request,
 	r->refs = 1;
 	r->index = index_ref(index);
 	r->progress = progress;
+	r->wheels = request->wheels;
 	r->done = done;
 	r->arg = arg;
 	r->tags = tags_new();

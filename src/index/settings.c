@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "index/settings.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <jansson.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -22,6 +25,26 @@ static void list_add(char ***list, size_t *n, char *taken)
 	(*list)[(*n)++] = taken;
 }
 
+/* The plain texts: where they are, and pipconf.py's words for them. */
+static const struct {
+	const char *key;
+	size_t offset;
+} texts[] = {
+	{ "cert", offsetof(struct settings, cert) },
+	{ "client_cert", offsetof(struct settings, client_cert) },
+	{ "cert_file", offsetof(struct settings, cert_file) },
+	{ "cert_dir", offsetof(struct settings, cert_dir) },
+	{ "proxy", offsetof(struct settings, proxy) },
+	{ "http_proxy", offsetof(struct settings, http_proxy) },
+	{ "https_proxy", offsetof(struct settings, https_proxy) },
+	{ "no_proxy", offsetof(struct settings, no_proxy) },
+};
+
+static char **text_of(const struct settings *s, size_t i)
+{
+	return (char **)(void *)((char *)(void *)s + texts[i].offset);
+}
+
 struct settings *settings_ref(struct settings *s)
 {
 	if (s)
@@ -34,17 +57,18 @@ void settings_unref(struct settings *s)
 	if (!s || --s->refs)
 		return;
 	list_free(s->indexes, s->nindexes);
+	list_free(s->first, s->nfirst);
 	list_free(s->links, s->nlinks);
 	list_free(s->trusted, s->ntrusted);
 	for (size_t i = 0; i < s->nauths; i++) {
 		free(s->auths[i].origin);
+		free(s->auths[i].path);
 		free(s->auths[i].user);
 		free(s->auths[i].password);
 	}
 	free(s->auths);
-	free(s->cert);
-	free(s->client_cert);
-	free(s->proxy);
+	for (size_t i = 0; i < array_len(texts); i++)
+		free(*text_of(s, i));
 	free(s);
 }
 
@@ -103,6 +127,12 @@ char *url_join(const char *base, const char *relative)
 	return whole;
 }
 
+static void add_auth(struct settings *s, struct settings_auth taken)
+{
+	s->auths = mem_resize(s->auths, (s->nauths + 1) * sizeof(*s->auths));
+	s->auths[s->nauths++] = taken;
+}
+
 /* Take the credentials out of an URL and remember them for its origin. NULL: not an URL. */
 static char *take_auth(struct settings *s, const char *url)
 {
@@ -113,14 +143,14 @@ static char *take_auth(struct settings *s, const char *url)
 	if (curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK) {
 		user = part(u, CURLUPART_USER, CURLU_URLDECODE);
 		if (user) {
-			struct settings_auth *a;
 			char *password = part(u, CURLUPART_PASSWORD, CURLU_URLDECODE);
 
-			s->auths = mem_resize(s->auths, (s->nauths + 1) * sizeof(*s->auths));
-			a = &s->auths[s->nauths++];
-			a->origin = origin_of(u);
-			a->user = user;
-			a->password = password ? password : mem_strdup("");
+			add_auth(s, (struct settings_auth){
+					    .origin = origin_of(u),
+					    .path = part(u, CURLUPART_PATH, 0),
+					    .user = user,
+					    .password = password ? password : mem_strdup(""),
+				    });
 			curl_url_set(u, CURLUPART_USER, NULL, 0);
 			curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
 		}
@@ -130,10 +160,42 @@ static char *take_auth(struct settings *s, const char *url)
 	return clean;
 }
 
-int settings_add_index(struct settings *s, const char *url, bool first, struct err *err)
+/* The end of "user:password@" in the authority of an URL whose scheme was passed; NULL: none. */
+static const char *userinfo_end(const char *authority)
+{
+	size_t len = strcspn(authority, "/?# \t\r\n\"'<>,;");
+
+	return memrchr(authority, '@', len);
+}
+
+char *settings_take_auths(struct settings *s, const char *text)
+{
+	auto_buf struct buf out = BUF_MAX(strlen(text) + 1);
+	const char *done = text;
+
+	for (const char *hit = strstr(text, "://"); hit; hit = strstr(hit + 3, "://")) {
+		const char *at = userinfo_end(hit + 3), *from = hit;
+		auto_free char *url = NULL, *clean = NULL;
+
+		while (from > text && isalpha((unsigned char)from[-1]))
+			from--;
+		if (!at || (strncmp(from, "http://", 7) != 0 && strncmp(from, "https://", 8) != 0))
+			continue;
+		url = mem_strndup(from, strcspn(from, " \t\r\n\"'<>;"));
+		clean = take_auth(s, url);
+		if (!clean)
+			continue;
+		must(buf_put(&out, done, (size_t)(hit + 3 - done), NULL) == 0);
+		done = at + 1;
+	}
+	must(buf_puts(&out, done, NULL) == 0);
+	return buf_steal(&out);
+}
+
+/* An index's URL without credentials and trailing slash. */
+static int clean_index(struct settings *s, const char *url, char **out, struct err *err)
 {
 	char *clean = take_auth(s, url);
-	size_t len;
 
 	if (!clean || (strncmp(clean, "https://", 8) != 0 && strncmp(clean, "http://", 7) != 0)) {
 		free(clean);
@@ -141,8 +203,18 @@ int settings_add_index(struct settings *s, const char *url, bool first, struct e
 			       "the index URL is not an http or https URL; check --index-url and "
 			       "pip's configuration");
 	}
-	for (len = strlen(clean); len && clean[len - 1] == '/'; len--)
+	for (size_t len = strlen(clean); len && clean[len - 1] == '/'; len--)
 		clean[len - 1] = '\0';
+	*out = clean;
+	return 0;
+}
+
+int settings_add_index(struct settings *s, const char *url, bool first, struct err *err)
+{
+	char *clean;
+
+	if (clean_index(s, url, &clean, err) < 0)
+		return -1;
 	if (s->nindexes > LIMIT_INDEX_SOURCES) {
 		free(clean);
 		return err_set(err, ERR_LIMIT, "more than %d index URLs", LIMIT_INDEX_SOURCES);
@@ -180,6 +252,16 @@ static int add_trusted(struct settings *s, const char *host, struct err *err)
 	return 0;
 }
 
+static int add_first(struct settings *s, const char *url, struct err *err)
+{
+	char *clean;
+
+	if (clean_index(s, url, &clean, err) < 0)
+		return -1;
+	list_add(&s->first, &s->nfirst, clean);
+	return 0;
+}
+
 static int add_extra(struct settings *s, const char *url, struct err *err)
 {
 	return settings_add_index(s, url, false, err);
@@ -207,16 +289,13 @@ static void parse_auth(struct settings *s, json_t *list)
 {
 	for (size_t i = 0; i < json_array_size(list) && i < LIMIT_INDEX_SOURCES; i++) {
 		const char *origin, *user, *password;
-		struct settings_auth *a;
 
 		if (json_unpack(json_array_get(list, i), "{s:s, s:s, s:s}", "origin", &origin,
 				"user", &user, "password", &password) < 0)
 			continue;
-		s->auths = mem_resize(s->auths, (s->nauths + 1) * sizeof(*s->auths));
-		a = &s->auths[s->nauths++];
-		a->origin = url_origin(origin);
-		a->user = mem_strdup(user);
-		a->password = mem_strdup(password);
+		add_auth(s, (struct settings_auth){ .origin = url_origin(origin),
+						    .user = mem_strdup(user),
+						    .password = mem_strdup(password) });
 	}
 }
 
@@ -238,14 +317,15 @@ static int parse_root(struct settings *s, json_t *root, const char *index_url, s
 		index = index_url;
 	if (index && settings_add_index(s, index, false, err) < 0)
 		return -1;
-	if (each(s, json_object_get(root, "extra_index_urls"), add_extra, err) < 0 ||
+	if (each(s, json_object_get(root, "first_indexes"), add_first, err) < 0 ||
+	    each(s, json_object_get(root, "extra_index_urls"), add_extra, err) < 0 ||
 	    each(s, json_object_get(root, "find_links"), add_link, err) < 0 ||
 	    each(s, json_object_get(root, "trusted_hosts"), add_trusted, err) < 0)
 		return -1;
 	parse_auth(s, json_object_get(root, "auth"));
-	s->cert = mem_strdup(json_string_value(json_object_get(root, "cert")));
-	s->client_cert = mem_strdup(json_string_value(json_object_get(root, "client_cert")));
-	s->proxy = mem_strdup(json_string_value(json_object_get(root, "proxy")));
+	for (size_t i = 0; i < array_len(texts); i++)
+		*text_of(s, i) = mem_strdup(json_string_value(json_object_get(root, texts[i].key)));
+	s->offline = json_is_true(json_object_get(root, "offline"));
 	s->timeout_s = timeout_of(json_object_get(root, "timeout"));
 	return 0;
 }
@@ -280,31 +360,51 @@ struct settings *settings_copy(const struct settings *s)
 	c->refs = 1;
 	for (size_t i = 0; i < s->nindexes; i++)
 		list_add(&c->indexes, &c->nindexes, mem_strdup(s->indexes[i]));
+	for (size_t i = 0; i < s->nfirst; i++)
+		list_add(&c->first, &c->nfirst, mem_strdup(s->first[i]));
 	for (size_t i = 0; i < s->nlinks; i++)
 		list_add(&c->links, &c->nlinks, mem_strdup(s->links[i]));
 	for (size_t i = 0; i < s->ntrusted; i++)
 		list_add(&c->trusted, &c->ntrusted, mem_strdup(s->trusted[i]));
-	c->auths = mem_zero(s->nauths + 1, sizeof(*c->auths));
-	for (; c->nauths < s->nauths; c->nauths++) {
-		c->auths[c->nauths].origin = mem_strdup(s->auths[c->nauths].origin);
-		c->auths[c->nauths].user = mem_strdup(s->auths[c->nauths].user);
-		c->auths[c->nauths].password = mem_strdup(s->auths[c->nauths].password);
-	}
-	c->cert = mem_strdup(s->cert);
-	c->client_cert = mem_strdup(s->client_cert);
-	c->proxy = mem_strdup(s->proxy);
+	for (size_t i = 0; i < s->nauths; i++)
+		add_auth(c, (struct settings_auth){ mem_strdup(s->auths[i].origin),
+						    mem_strdup(s->auths[i].path),
+						    mem_strdup(s->auths[i].user),
+						    mem_strdup(s->auths[i].password) });
+	for (size_t i = 0; i < array_len(texts); i++)
+		*text_of(c, i) = mem_strdup(*text_of(s, i));
+	c->offline = s->offline;
 	c->timeout_s = s->timeout_s;
 	return c;
+}
+
+/* How far the two paths are the same. */
+static size_t shared_path(const char *path, const char *url_path)
+{
+	size_t n = 0;
+
+	while (path && path[n] && path[n] == url_path[n])
+		n++;
+	return n;
 }
 
 const struct settings_auth *settings_find_auth(const struct settings *s, const char *url)
 {
 	auto_free char *origin = s->nauths ? url_origin(url) : NULL;
+	const char *authority = strstr(url, "://");
+	const struct settings_auth *best = NULL;
+	size_t best_shared = 0;
 
-	for (size_t i = 0; origin && i < s->nauths; i++)
-		if (s->auths[i].origin && strcmp(s->auths[i].origin, origin) == 0)
-			return &s->auths[i];
-	return NULL;
+	for (size_t i = 0; origin && authority && i < s->nauths; i++) {
+		const struct settings_auth *a = &s->auths[i];
+		size_t n = shared_path(a->path, authority + 3 + strcspn(authority + 3, "/?#"));
+
+		if (a->origin && strcmp(a->origin, origin) == 0 && (!best || n > best_shared)) {
+			best = a;
+			best_shared = n;
+		}
+	}
+	return best;
 }
 
 bool settings_is_trusted(const struct settings *s, const char *url)

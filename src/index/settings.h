@@ -13,6 +13,7 @@
 
 struct settings_auth {
 	char *origin; /* "https://host:port" */
+	char *path;   /* below which it was given; several of one host are told apart by it */
 	char *user, *password;
 };
 
@@ -20,14 +21,20 @@ struct settings {
 	int refs;
 	char **indexes; /* the index, then the extra ones; no credentials, no trailing slash */
 	size_t nindexes;
+	char **first; /* asked before those: the first that knows a name has all of it */
+	size_t nfirst;
 	char **links; /* directories (absolute paths) or URLs of pages of links */
 	size_t nlinks;
 	char **trusted; /* hosts whose certificates are not checked */
 	size_t ntrusted;
 	struct settings_auth *auths;
 	size_t nauths;
-	char *cert, *client_cert, *proxy; /* NULL: the system's */
-	long timeout_s;			  /* without a byte */
+	char *cert, *client_cert;   /* pip's; NULL: the system's */
+	char *cert_file, *cert_dir; /* OpenSSL's variables; NULL: not set */
+	char *proxy;		    /* pip's, for everything; NULL: those of the environment: */
+	char *http_proxy, *https_proxy, *no_proxy;
+	long timeout_s; /* without a byte */
+	bool offline;	/* nothing is asked of any network */
 };
 
 /* json is pipconf.py's; index_url (NULL: none) replaces the first index. */
@@ -39,6 +46,9 @@ struct settings *settings_copy(const struct settings *s);
 /* A requirements file may name indexes too. first: it replaces the configured one. */
 warn_unused int settings_add_index(struct settings *s, const char *url, bool first,
 				   struct err *err);
+/* A copy of text without the credentials of the URLs in it; they are remembered in s. */
+char *settings_take_auths(struct settings *s, const char *text);
+/* Of those of its origin, the one with whose path the URL's goes along for longest. */
 const struct settings_auth *settings_find_auth(const struct settings *s, const char *url);
 bool settings_is_trusted(const struct settings *s, const char *url);
 

@@ -10,6 +10,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/progress.h"
 #include "index/name.h"
 #include "index/private.h"
 
@@ -35,9 +36,13 @@ struct wheel_job {
 	char *temp;
 	int fd; /* of temp; -1: none */
 	struct sha *sum;
-	bool queued; /* waits for its turn to download */
+	uint64_t expected;     /* what the server says of it, for those who watch */
+	uint64_t got, told_us; /* bytes that are there; when that was last told */
+	bool queued;	       /* waits for its turn to download */
 	bool downloading;
-	bool found; /* the step on the thread pool succeeded */
+	bool resumed;	 /* it came in more than one piece */
+	bool whole_only; /* the pieces did not fit: once more, in one */
+	bool found;	 /* the step on the thread pool succeeded */
 	struct err err;
 };
 
@@ -75,6 +80,8 @@ static void job_end(struct wheel_job *job, const struct err *err)
 {
 	struct waiter *w;
 
+	if (err && !job->index->closing)
+		cache_distrust(job->index);
 	if (job->downloading) {
 		job->downloading = false;
 		job->index->downloads--;
@@ -103,9 +110,7 @@ static int publish(struct wheel_job *job)
 		return err_set(&job->err, ERR_CORRUPT,
 			       "%s has sha256 %s, but %s was expected; it is not used",
 			       job->filename, job->have, job->sha256);
-	if (fdatasync(job->fd) < 0)
-		return err_sys(&job->err, errno, "syncing '%s'", job->temp);
-	fchmod(job->fd, 0644);
+	fchmod(job->fd, 0644); /* not synced: who takes it out of the cache sums it again */
 	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
 		return err_sys(&job->err, errno, "mkdir '%s'", dir);
 	free(job->path);
@@ -124,11 +129,52 @@ static void work_publish(uv_work_t *work)
 	job->found = publish(job) == 0;
 }
 
+static void fetch_wheel(struct wheel_job *job);
+static int on_restart(void *arg, struct err *err);
+
 static void on_published(uv_work_t *work, int status)
 {
 	struct wheel_job *job = work->data;
 
+	/* A server that changed the file between two pieces gives a mixture of both. */
+	if (!job->found && job->resumed && job->err.kind == ERR_CORRUPT && !job->whole_only &&
+	    !job->index->closing) {
+		job->whole_only = true;
+		job->err = ERR_INIT;
+		if (on_restart(job, &job->err) == 0) {
+			fetch_wheel(job);
+			return;
+		}
+	}
 	job_end(job, job->found ? NULL : &job->err);
+}
+
+/* How much of it is there, to all who wait; not more often than an eye can follow. */
+static void tell(struct wheel_job *job, bool always)
+{
+	uint64_t now = uv_hrtime() / 1000;
+	auto_free char *version = NULL, *name = NULL;
+	struct progress p = { .what = "download",
+			      .done = job->got,
+			      .total = job->size ? job->size : job->expected };
+	char line[PROGRESS_LINE];
+
+	if (!always && now - job->told_us < PROGRESS_US)
+		return;
+	job->told_us = now;
+	p.version = version = name_wheel_version(job->filename);
+	p.name = name = mem_strndup(job->filename, strcspn(job->filename, "-"));
+	progress_print(&p, line);
+	for (struct waiter *w = job->waiters; w; w = w->next)
+		if (w->progress)
+			w->progress(w->arg, line);
+}
+
+static void on_length(void *arg, uint64_t bytes)
+{
+	struct wheel_job *job = arg;
+
+	job->expected = bytes;
 }
 
 static int on_data(void *arg, const char *data, size_t len, struct err *err)
@@ -136,16 +182,22 @@ static int on_data(void *arg, const char *data, size_t len, struct err *err)
 	struct wheel_job *job = arg;
 
 	sha_add(job->sum, data, len);
-	return fd_write_all(job->fd, data, len, err);
+	if (fd_write_all(job->fd, data, len, err) < 0)
+		return -1;
+	job->got += len;
+	tell(job, false);
+	return 0;
 }
 
-static void on_restart(void *arg)
+static int on_restart(void *arg, struct err *err)
 {
 	struct wheel_job *job = arg;
 
 	sha_restart(job->sum);
+	job->got = 0;
 	if (ftruncate(job->fd, 0) < 0 || lseek(job->fd, 0, SEEK_SET) < 0)
-		err_sys(&job->err, errno, "emptying '%s'", job->temp);
+		return err_sys(err, errno, "emptying '%s'", job->temp);
+	return 0;
 }
 
 static void on_fetched(void *arg, struct fetch_reply *reply, const struct err *err)
@@ -154,7 +206,7 @@ static void on_fetched(void *arg, struct fetch_reply *reply, const struct err *e
 
 	if (err)
 		job->err = *err;
-	else if (reply->status != 200)
+	else if (reply->status != (reply->resumed ? 206 : 200))
 		err_set(&job->err, reply->status == 404 ? ERR_NOT_FOUND : ERR_UPSTREAM,
 			"%s answered %ld; resolve again, the index may have changed", job->url,
 			reply->status);
@@ -163,31 +215,28 @@ static void on_fetched(void *arg, struct fetch_reply *reply, const struct err *e
 		job_end(job, &job->err);
 		return;
 	}
+	job->resumed = reply->resumed;
+	tell(job, true);
 	run(job, work_publish, on_published);
 }
 
-static void say(struct wheel_job *job)
-{
-	auto_free char *version = name_wheel_version(job->filename);
-	char line[512], size[32] = "";
-
-	if (job->size)
-		snprintf(size, sizeof(size), " (%.1f MB)", (double)job->size / 1e6);
-	snprintf(line, sizeof(line), "downloading %.*s %s%s", (int)strcspn(job->filename, "-"),
-		 job->filename, version, size);
-	for (struct waiter *w = job->waiters; w; w = w->next)
-		if (w->progress)
-			w->progress(w->arg, line);
-}
-
-static void download(struct wheel_job *job)
+static void fetch_wheel(struct wheel_job *job)
 {
 	struct fetch_spec spec = { .url = job->url,
 				   .settings = job->settings,
 				   .max_bytes = job->size ? job->size : LIMIT_WHEEL_BYTES,
+				   .max_ms = LIMIT_FETCH_WHEEL_MS,
+				   .length = on_length,
 				   .data = on_data,
-				   .restart = on_restart };
+				   .restart = on_restart,
+				   .resume = !job->whole_only };
 
+	tell(job, true);
+	fetch_start(job->index->fetcher, &spec, on_fetched, job);
+}
+
+static void download(struct wheel_job *job)
+{
 	job->queued = false;
 	job->downloading = true;
 	job->index->downloads++;
@@ -197,17 +246,18 @@ static void download(struct wheel_job *job)
 		return;
 	}
 	job->sum = sha_new();
-	say(job);
-	fetch_start(job->index->fetcher, &spec, on_fetched, job);
+	fetch_wheel(job);
 }
 
 static void next_download(struct index *index)
 {
+	struct wheel_job *largest = NULL; /* first: all together end sooner */
+
 	for (struct wheel_job *job = index->jobs; job; job = job->next)
-		if (job->queued && index->downloads < LIMIT_DOWNLOADS && !index->closing) {
-			download(job);
-			return;
-		}
+		if (job->queued && (!largest || job->size > largest->size))
+			largest = job;
+	if (largest && index->downloads < LIMIT_DOWNLOADS && !index->closing)
+		download(largest);
 }
 
 /* On the pool: a wheel of a find-links directory is copied into the cache. */
@@ -277,8 +327,8 @@ static void on_looked(uv_work_t *work, int status)
 {
 	struct wheel_job *job = work->data;
 
-	if (job->found)
-		job_end(job, NULL);
+	if (job->found || job->err.kind)
+		job_end(job, job->found ? NULL : &job->err);
 	else
 		job_proceed(job);
 }
@@ -319,7 +369,35 @@ void wheel_get(struct index *index, const struct wheel_want *want, index_progres
 	job->fd = -1;
 	job->next = index->jobs;
 	index->jobs = job;
-	run(job, job->sha256[0] ? work_look : work_nothing, on_looked);
+	if (!name_is_wheel(job->filename))
+		err_set(&job->err, ERR_USAGE, "'%.200s' is not the name of a wheel", job->filename);
+	run(job, job->sha256[0] && !job->err.kind ? work_look : work_nothing, on_looked);
+}
+
+struct early {
+	struct index *index;
+	uint64_t size;
+};
+
+static void on_early(void *arg, const char *path, const char *sha256, const struct err *err)
+{
+	struct early *e = arg;
+
+	e->index->early_bytes -= e->size; /* failed: who needs it asks again and is told why */
+	free(e);
+}
+
+void wheel_expect(struct index *index, const struct wheel_want *want)
+{
+	struct early *e;
+
+	if (!want->sha256[0] || !want->size || index->closing ||
+	    want->size > LIMIT_EARLY_BYTES - index->early_bytes || job_find(index, want))
+		return;
+	e = mem_new(struct early);
+	*e = (struct early){ index, want->size }; /* the job holds a reference */
+	index->early_bytes += want->size;
+	wheel_get(index, want, NULL, on_early, e);
 }
 
 static struct wheel_job *find_queued(struct index *index)

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/progress.h"
 #include "jail/jail.h"
 #include "store/store_priv.h"
 
@@ -132,6 +133,17 @@ static void publish_on_thread(uv_work_t *work)
 	w->err = ERR_INIT;
 }
 
+static void say(struct entry_work *w, const char *what)
+{
+	struct progress p = { .what = what, .name = w->name, .version = w->version };
+	char line[PROGRESS_LINE];
+
+	if (!w->progress)
+		return;
+	progress_print(&p, line);
+	w->progress(w->progress_arg, line);
+}
+
 static void on_published(uv_work_t *work, int status)
 {
 	struct entry_work *w = work->data;
@@ -139,6 +151,8 @@ static void on_published(uv_work_t *work, int status)
 	w->s->installers--;
 	if (status < 0)
 		err_set(&w->err, ERR_SYSTEM, "cancelled");
+	if (!w->err.kind)
+		say(w, "installed");
 	finish(w, w->err.kind ? &w->err : NULL);
 }
 
@@ -223,11 +237,7 @@ static void install(struct entry_work *w)
 	struct err err;
 
 	w->step = ENTRY_INSTALLING;
-	if (w->progress) {
-		auto_free char *line = mem_printf("installing %s %s", w->name, w->version);
-
-		w->progress(w->progress_arg, line);
-	}
+	say(w, "install");
 	w->s->installers++;
 	if (make_out(w, &err) < 0 || start_job(w, &err) < 0) {
 		w->s->installers--;
@@ -255,6 +265,14 @@ static void on_fetched(void *arg, const char *path, const struct err *err)
 	w->wheel = mem_strdup(path);
 	w->step = ENTRY_QUEUED;
 	start_next(w->s);
+}
+
+static void on_fetch_progress(void *arg, const char *line)
+{
+	struct entry_work *w = arg;
+
+	if (w->progress)
+		w->progress(w->progress_arg, line);
 }
 
 void entry_make(struct store *s, const struct lock_dist *dist, const struct store_python *python,
@@ -294,5 +312,5 @@ void entry_make(struct store *s, const struct lock_dist *dist, const struct stor
 	w->waiters = one;
 	w->next = s->entries;
 	s->entries = w;
-	index_fetch(s->index, dist, NULL, on_fetched, w);
+	index_fetch(s->index, dist, on_fetch_progress, on_fetched, w);
 }

@@ -349,6 +349,14 @@ static struct env_work *new_work(struct store *s, const struct lock *lock,
 	return w;
 }
 
+static void on_entry_progress(void *arg, const char *line)
+{
+	struct env_work *w = arg;
+
+	if (w->progress)
+		w->progress(w->progress_arg, line);
+}
+
 void store_make_env(struct store *s, const struct lock *lock, const struct store_python *python,
 		    index_progress_fn progress, store_env_fn done, void *arg)
 {
@@ -375,7 +383,7 @@ void store_make_env(struct store *s, const struct lock *lock, const struct store
 	w->progress_arg = arg;
 	w->missing = lock->ndists + 1; /* held until all are asked for */
 	for (size_t i = 0; i < w->lock->ndists; i++)
-		entry_make(s, &w->lock->dists[i], &w->python, NULL, on_entry, w);
+		entry_make(s, &w->lock->dists[i], &w->python, on_entry_progress, on_entry, w);
 	on_entry(w, NULL);
 }
 

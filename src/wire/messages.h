@@ -124,6 +124,10 @@ enum wire_tag {
 #undef X
 };
 
+/* How pip's settings (INFO of a RUN) begin when nothing may be asked of a network. It is no part of
+ * a request's key: the same lock serves, however it was come by. */
+#define WIRE_OFFLINE "{\"offline\": true, "
+
 /* Who the daemon is listening to, and in what state. */
 enum wire_phase {
 	WIRE_FROM_MAKER,

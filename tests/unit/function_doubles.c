@@ -433,6 +433,10 @@ bool store_provides_group(struct store *store, const struct lock *lock, const ch
 	return false;
 }
 
+void index_use(struct index *index, const struct index_request *request, const struct lock *lock)
+{
+}
+
 void index_request_key(const struct index_request *request, char *out)
 {
 	snprintf(out, 65, "key-%s", request->requirements ? request->requirements : "");

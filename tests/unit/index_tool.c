@@ -6,6 +6,7 @@
  *       --cache DIR  --info FILE  --settings FILE  --index-url URL  --resolver DIR:DIR
  *       --requirements FILE  --pyproject FILE  --pep723 FILE  --pylock FILE
  *       --fetch      have every wheel in the cache too
+ *       --early      begin with wheels that are likely
  *       --twice      ask for every wheel twice
  *       --close MS   close the index so long after the resolver is up, whatever is under way
  *       --at-lock    count these MS from when the lock is there, so among the downloads
@@ -135,6 +136,15 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 		index_fetch(t->index, &lock->dists[i % lock->ndists], say, on_wheel, t);
 }
 
+/* Of this program alone: getrusage() would count what the parent had before exec. */
+static void say_peak(void)
+{
+	auto_free char *status = slurp("/proc/self/status");
+	const char *line = strstr(status, "VmHWM:");
+
+	fprintf(stderr, "peak %ld KiB\n", line ? strtol(line + 6, NULL, 10) : 0);
+}
+
 static void run_once(struct tool *t)
 {
 	uint64_t began = clock_us();
@@ -173,6 +183,8 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 			*o->to = o->file ? slurp(argv[i]) : argv[i];
 		} else if (strcmp(argv[i], "--fetch") == 0) {
 			t->fetch = true;
+		} else if (strcmp(argv[i], "--early") == 0) {
+			t->request.wheels = true;
 		} else if (strcmp(argv[i], "--twice") == 0) {
 			t->twice = true;
 		} else if (strcmp(argv[i], "--at-lock") == 0) {
@@ -223,6 +235,7 @@ int main(int argc, char **argv)
 		printf("%s\n", out.data);
 	lock_free(t.lock);
 	index_close(t.index);
+	say_peak();
 	uv_close((uv_handle_t *)&t.closer, NULL);
 	uv_run(&t.loop, UV_RUN_DEFAULT);
 	if (uv_loop_close(&t.loop) != 0) {

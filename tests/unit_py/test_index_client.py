@@ -54,8 +54,8 @@ def test_truncated_wheel_fails_after_retries(index, tool):
     answer = tool("--fetch", "alpha")
     assert answer.status == UPSTREAM
     assert "cut short" in answer.text
-    whole = [r for r in index.downloads(file) if r is None]
-    assert len(whole) == 5  # once and LIMIT_RETRIES times
+    whole = [r for r in index.downloads(file) if r is None or r.endswith("-")]
+    assert len(whole) == 5  # once and LIMIT_RETRIES times, from where it broke off
     assert not list((tool.cache / "wheels").rglob("*.whl"))
 
 
