@@ -8,13 +8,24 @@ import sys
 
 # Import names that are not the name of their package.
 PACKAGES = {
-    "Crypto": "pycryptodome", "MySQLdb": "mysqlclient", "OpenSSL": "pyopenssl", "PIL": "pillow",
-    "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python", "dateutil": "python-dateutil",
-    "docx": "python-docx", "dotenv": "python-dotenv", "faiss": "faiss-cpu", "fitz": "pymupdf",
-    "git": "gitpython", "jose": "python-jose", "jwt": "pyjwt", "magic": "python-magic",
-    "multipart": "python-multipart", "pptx": "python-pptx", "psycopg2": "psycopg2-binary",
-    "serial": "pyserial", "skimage": "scikit-image", "sklearn": "scikit-learn",
-    "slugify": "python-slugify", "yaml": "pyyaml", "zmq": "pyzmq",
+    "Crypto": "pycryptodome", "Cryptodome": "pycryptodomex", "Levenshtein": "levenshtein",
+    "MySQLdb": "mysqlclient", "OpenGL": "pyopengl", "OpenSSL": "pyopenssl", "PIL": "pillow",
+    "Xlib": "python-xlib", "absl": "absl-py", "attr": "attrs", "bs4": "beautifulsoup4",
+    "bson": "pymongo", "cairo": "pycairo", "cv2": "opencv-python", "dateutil": "python-dateutil",
+    "dns": "dnspython", "docx": "python-docx", "dotenv": "python-dotenv", "faiss": "faiss-cpu",
+    "fitz": "pymupdf", "gi": "pygobject", "git": "gitpython", "github": "pygithub",
+    "googleapiclient": "google-api-python-client", "gridfs": "pymongo", "grpc": "grpcio",
+    "jenkins": "python-jenkins", "jose": "python-jose", "jwt": "pyjwt", "kafka": "kafka-python",
+    "ldap": "python-ldap", "magic": "python-magic", "memcache": "python-memcached",
+    "mpl_toolkits": "matplotlib", "multipart": "python-multipart", "nacl": "pynacl",
+    "osgeo": "gdal", "pkg_resources": "setuptools", "pptx": "python-pptx",
+    "psycopg2": "psycopg2-binary", "pylab": "matplotlib", "pythonjsonlogger": "python-json-logger",
+    "rest_framework": "djangorestframework", "ruamel": "ruamel.yaml", "serial": "pyserial",
+    "skimage": "scikit-image", "sklearn": "scikit-learn", "slugify": "python-slugify",
+    "snappy": "python-snappy", "socks": "pysocks", "speech_recognition": "speechrecognition",
+    "telegram": "python-telegram-bot", "tlz": "toolz", "usb": "pyusb", "vlc": "python-vlc",
+    "websocket": "websocket-client", "wx": "wxpython",
+    "yaml": "pyyaml", "zmq": "pyzmq",
 }
 
 
@@ -51,14 +62,27 @@ def chain(e):
         e = e.__cause__ or e.__context__
 
 
+def dist_of(name):
+    """The package that most likely provides a module; None: none can be named."""
+    if name in PACKAGES:
+        return PACKAGES[name]
+    if name == "google.protobuf":
+        return "protobuf"
+    if name.startswith(("google.cloud.", "azure.")):  # one package for each part
+        return "-".join(name.split(".")[:3])
+    if "." in name or name in ("google", "azure"):
+        return None
+    return name.replace("_", "-")
+
+
 def of_module(e):
     name = e.name
-    if not name or "." in name or name in sys.builtin_module_names:
+    if not name or name in sys.builtin_module_names or name in sys.modules:
         return None
-    if name in getattr(sys, "stdlib_module_names", ()) or name in sys.modules:
+    if name.split(".")[0] in getattr(sys, "stdlib_module_names", ()):
         return None
-    return "no package given provides '%s'; try --with %s" % (
-        name, PACKAGES.get(name, name.replace("_", "-")))
+    dist = dist_of(name)
+    return dist and "no package given provides '%s'; try --with %s" % (name, dist)
 
 
 def of_variable(e, flags):

@@ -142,6 +142,9 @@ def run_package(path):
     import runpy
 
     sys.path.insert(0, path)
+    src = os.path.join(path, "src")
+    if os.path.isfile(os.path.join(path, "pyproject.toml")) and os.path.isdir(src):
+        sys.path.insert(1, src)  # where a project keeps its packages
     runpy._run_module_as_main("__main__", False)
 
 

@@ -2,160 +2,188 @@
 """Resolve requirements to a lock.
 
 Runs in: a sandboxed process of /usr/bin/python3, without network and files, forked from a zygote
-that has packaging and resolvelib imported. All it knows comes over one stream of wire frames:
+that has packaging and these modules imported. All it knows comes over one stream of wire frames:
 
     <- GIVE id 0 {BODY request JSON}
     -> NEED {KIND "tags", TEXT list}             the interpreter's tags, best first; not answered
     -> NEED {KIND "index", URL, MODE}            an index that a requirements file names; same
-    -> NEED id {KIND "page", NAME}               <- GIVE id {BODY lines} or {ERR_KIND not_found}
+    -> NEED id {KIND "page", TEXT list of names} <- for each name, ids counting on:
+                                                 GIVE id {BODY lines} or {ERR_KIND not_found}
     -> NEED id {KIND "page-all", NAME}           the same with the names of files that do not fit
-    -> NEED id {KIND "metadata", NAME, URL}      <- GIVE id {BODY headers, TEXT sha256} or {ERR_*}
+    -> NEED id {KIND "metadata", TEXT list of name, URL, name, URL ...}
+                                                 <- GIVE id {BODY headers, TEXT sha256} or {ERR_*}
     -> RESULT {BODY lock JSON} or {ERR_KIND, ERR_TEXT}
 
 Many NEEDs are under way at once: as soon as a page is there, the metadata of the version that will
-most likely be chosen is asked for, and then the pages of what it depends on, while resolvelib
+most likely be chosen is asked for, and then the pages of what it depends on, while the search
 waits for something else. Semantics are pip's with --only-binary :all:.
+
+    resolver.py           the feed, the candidates, the answer
+    resolver_search.py    the search for a set of versions
+    resolver_versions.py  versions and specifiers
+    resolver_input.py     requirements and markers
+    resolver_files.py     requirements.txt, pyproject.toml, script blocks
+    resolver_lock.py      pylock.toml
+    resolver_why.py       why there is no answer
 """
 
-import itertools
+import datetime
 import json
 import math
-import re
 
 import _pipsqueak
-from packaging.version import InvalidVersion, Version
-from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, Resolver
-from resolvelib.resolvers import ResolutionTooDeep
-from resolver_input import (
-    Asked,
-    Failure,
-    Python,
-    Wanted,
-    marker_holds,
-    parse_requirement,
-    rank_of,
-    read_request,
-    split_wheel,
-    wanted_of,
-)
+from resolver_files import Asked, build_order, read_request, split_wheel, url_filename
+from resolver_input import Failure, Python, Wanted, canonical, parse, wanted_of
+from resolver_lock import rank_of, read_pylock
+from resolver_search import Impossible, Search, TooDeep
+from resolver_versions import version_key
+from resolver_why import why_conflict, why_source
 
-MAX_ROUNDS = 20000
-SIMPLE_VERSION = re.compile(r"\d+(?:\.\d+)*\Z")
-ONLY_EXTRA = re.compile(r"""(?:^|\band\s*)extra\s*==\s*(['"])[^'"]*\1\s*$""")
-
+BATCH = 64  # questions in one message
+MAX_HOPES = 12  # of one dist
 
 # --- pages -------------------------------------------------------------------------------------
 
 
-def version_key(text: str):
-    """Sorts as PEP 440 says; only unusual versions are parsed in full. None: not a version."""
-    if SIMPLE_VERSION.match(text):
-        release = [int(part) for part in text.split(".")]
-        while len(release) > 1 and not release[-1]:
-            release.pop()
-        return (0, tuple(release), (1, "", 0), -1, math.inf, ()), False
-    try:
-        version = Version(text)
-    except InvalidVersion:
-        return None
-    release = list(version.release)
-    while len(release) > 1 and not release[-1]:
-        release.pop()
-    pre = (0, *version.pre) if version.pre else (1, "", 0)
-    if not version.pre and version.post is None and version.dev is not None:
-        pre = (-1, "", 0)
-    post = -1 if version.post is None else version.post
-    dev = math.inf if version.dev is None else version.dev
-    local = version.local.split(".") if version.local else ()
-    local = tuple((1, int(p), "") if p.isdigit() else (0, 0, p) for p in local)
-    return (version.epoch, tuple(release), pre, post, dev, local), version.is_prerelease
-
-
 class File:
-    __slots__ = ("rank", "build", "filename", "url", "sha256", "size", "python", "yanked")
+    __slots__ = ("order", "filename", "url", "sha256", "size", "python", "yanked", "uploaded")
+
+    def __init__(self, fields):
+        rank, build, self.filename, self.url, self.sha256, size, self.python, yanked, _, time = fields
+        self.order = (-int(rank), build_order(build), bool(self.sha256))
+        self.size = int(size)
+        self.yanked = yanked == "1"
+        self.uploaded = time
 
 
 class Release:
     """One version of a dist that has wheels for this interpreter."""
 
-    __slots__ = ("text", "key", "pre", "files", "_version")
+    __slots__ = ("text", "key", "pre", "lines", "usable", "_files")
 
     def __init__(self, text, key, pre):
         self.text = text
         self.key = key
         self.pre = pre
-        self.files = []
-        self._version = None
+        self.lines = []
+        self.usable = None  # see usable()
+        self._files = None
 
     @property
-    def version(self) -> Version:
-        if self._version is None:
-            self._version = Version(self.text)
-        return self._version
+    def files(self) -> list:
+        if self._files is None:
+            self._files = [File(line.split("\t")) for line in self.lines]
+        return self._files
 
 
 class Page:
-    """A dist's page: releases, newest first."""
+    """A dist's page: releases, newest first. Most lines are never looked into."""
 
     def __init__(self, name: str, body: bytes = b"", missing: bool = False):
         self.name = name
         self.missing = missing
-        self.wheels = self.other = 0
-        self.releases = []
         found = {}
         for line in body.decode("utf-8", "replace").split("\n"):
-            fields = line.split("\t")
-            if len(fields) == 8:
-                self._add(found, fields)
-            elif line.startswith("wheels="):
-                wheels, other = line.split()
-                self.wheels += int(wheels[7:])
-                self.other += int(other[6:])
-        self.releases = sorted(found.values(), key=lambda r: r.key, reverse=True)
+            text, tab, rest = line.partition("\t")
+            if not tab:
+                continue
+            release = found.get(text)
+            if release is None:
+                known = version_key(text)
+                if known is None:
+                    continue
+                release = found[text] = Release(text, *known)
+            release.lines.append(rest)
+        self.releases = merged(sorted(found.values(), key=lambda r: r.key, reverse=True))
+        self.at = {release.text: i for i, release in enumerate(self.releases)}
+        self.masks = {}  # Spec -> which releases it takes, a bit each
 
-    def _add(self, found, fields):
-        split = split_wheel(fields[1])
-        if not split or split[0] != self.name:
-            return
-        release = found.get(split[1])
-        if release is None:
-            key = version_key(split[1])
-            if key is None:
-                return
-            release = found[split[1]] = Release(split[1], *key)
-        file = File()
-        file.rank = int(fields[0])
-        file.build = split[2]
-        _, file.filename, file.url, file.sha256, size, file.python, yanked, _ = fields
-        file.size = int(size)
-        file.yanked = yanked == "1"
-        release.files.append(file)
+    def mask(self, wanted: Wanted) -> int:
+        """Bit i: releases[i] will do. A search asks thousands of times for the same few."""
+        if wanted.exact is not None:
+            return 1 << self.at[wanted.exact] if wanted.exact in self.at else 0
+        mask = self.masks.get(wanted.spec)
+        if mask is None:
+            mask = (1 << len(self.releases)) - 1
+            for clause in wanted.spec.clauses:
+                mask &= self.clause_mask(clause)
+            self.masks[wanted.spec] = mask
+        return mask
+
+    def clause_mask(self, clause) -> int:
+        releases = self.releases
+        low, high = 0, len(releases)
+        if clause.slow is not None or clause.operator not in (">=", ">", "<=", "<"):
+            hits = (1 << i for i, r in enumerate(releases) if clause.allows(r.key, r.pre, r.text))
+            return sum(hits)
+        upwards = clause.operator[0] == ">"  # then the newest are in, up to some release
+        while low < high:
+            middle = (low + high) // 2
+            release = releases[middle]
+            if clause.allows(release.key, release.pre, release.text) == upwards:
+                low = middle + 1
+            else:
+                high = middle
+        upper = (1 << low) - 1
+        return upper if upwards else ((1 << len(releases)) - 1) ^ upper
+
+
+def merged(releases: list) -> list:
+    """1.0 and 1.0.0 are one release."""
+    found = releases[:1]
+    for release in releases[1:]:
+        if release.key == found[-1].key:
+            found[-1].lines += release.lines
+        else:
+            found.append(release)
+    return found
 
 
 class Metadata:
     """What a wheel's METADATA says about dependencies."""
 
     def __init__(self, body: bytes):
-        self.requires_python = ""
-        self.lines = []
+        self.name = self.version = self.requires_python = ""
+        self.problem = None  # why pip would not take this version
+        self.lines = []  # Parsed
+        self._wanted = {}
         for line in body.decode("utf-8", "replace").splitlines():
             key, _, value = line.partition(":")
             key = key.lower()
             if key == "requires-dist":
-                self.lines.append(value.strip())
+                self._line(value.strip())
             elif key == "requires-python":
                 self.requires_python = value.strip()
+            elif key == "name":
+                self.name = self.name or canonical(value.strip())
+            elif key == "version":
+                self.version = self.version or value.strip()
 
-    def wanted(self, python: Python, extras, who: str) -> list:
-        found = []
-        for line in self.lines:
-            _, _, marker = line.partition(";")
-            # most lines of most dists belong to an extra that nobody asked for
-            if not extras and ONLY_EXTRA.search(marker) and " or " not in marker:
-                continue
-            requirement = parse_requirement(line, f"the metadata of {who}")
-            if marker_holds(requirement.marker, python, extras):
-                found.append(wanted_of(requirement))
+    def _line(self, text: str):
+        try:
+            self.lines.append(parse(text))
+        except ValueError as error:  # what packaging raises is one
+            self.problem = f"'{text}' is not a requirement: {str(error).splitlines()[0]}"
+
+    def belongs_to(self, name: str, release) -> bool:
+        if self.name and self.name != name:
+            return False
+        known = version_key(self.version) if self.version else None
+        return known is None or known[0] == release.key
+
+    def wanted(self, python: Python, extras) -> list:
+        found = self._wanted.get(extras)
+        if found is None:
+            kept = tuple(sorted(extras))
+            found = self._wanted[extras] = []
+            for parsed in self.lines:
+                try:
+                    holds = python.holds(parsed.marker, kept)
+                except ValueError as error:
+                    self.problem = f"'{parsed.marker}' is not a marker: {error}"
+                    holds = False
+                if holds:
+                    found += wanted_of(parsed).parts()
         return found
 
 
@@ -170,22 +198,33 @@ class Feed:
         self.python = python
         self.asked = asked
         self.ranks = ranks  # tag -> rank
-        self.ids = itertools.count(1)
+        self.next_id = 1
         self.open = {}  # id -> what to do with the answer
+        self.queues = {"page": [], "metadata": []}  # what to ask, and then
         self.pages = {}  # name -> Page, or None while it is on its way
         self.metadata = {}  # URL -> Metadata or Failure, or None while on its way
         self.sums = {}  # URL -> sha256 as the daemon computed it
         self.hopes = {}  # name -> list of Wanted seen so far: what will likely be resolved
 
-    def need(self, kind: str, then, **fields):
-        number = next(self.ids)
-        self.open[number] = then
+    def tell(self, kind: str, number: int, **fields):
         tags = {getattr(_pipsqueak, f"T_{name}"): value for name, value in fields.items()}
         tags[_pipsqueak.T_KIND] = kind
         _pipsqueak.send(self.fd, _pipsqueak.NEED, number, tags)
 
+    def flush(self):
+        for kind, queue in self.queues.items():
+            while queue:
+                part, rest = queue[:BATCH], queue[BATCH:]
+                words = [word for words, _ in part for word in words]
+                for at, (_, then) in enumerate(part):
+                    self.open[self.next_id + at] = then
+                self.tell(kind, self.next_id, TEXT=words)
+                self.next_id += len(part)
+                queue[:] = rest
+
     def step(self):
         """Take one answer."""
+        self.flush()
         kind, number, fields = _pipsqueak.recv(self.fd)
         then = self.open.pop(number, None)
         if kind != _pipsqueak.GIVE or then is None:
@@ -208,7 +247,7 @@ class Feed:
 
         if name not in self.pages:
             self.pages[name] = None
-            self.need("page", then, NAME=name)
+            self.queues["page"].append(((name,), then))
 
     def page(self, name: str) -> Page:
         self.ask_page(name)
@@ -219,7 +258,9 @@ class Feed:
     def names_of_all(self, name: str) -> list:
         """The names of all files of a dist, fitting or not: for saying why nothing fits."""
         answer = []
-        self.need("page-all", lambda fields, failure: answer.append(fields), NAME=name)
+        self.open[self.next_id] = lambda fields, failure: answer.append(fields)
+        self.tell("page-all", self.next_id, NAME=name)
+        self.next_id += 1
         while not answer:
             self.step()
         text = answer[0].get(_pipsqueak.T_BODY, b"").decode("utf-8", "replace")
@@ -234,7 +275,7 @@ class Feed:
 
         if url not in self.metadata:
             self.metadata[url] = None
-            self.need("metadata", then, NAME=name, URL=url)
+            self.queues["metadata"].append(((name, url), then))
 
     def metadata_of(self, name: str, url: str) -> Metadata:
         self.ask_metadata(name, url)
@@ -247,7 +288,9 @@ class Feed:
     def hope(self, wanted: Wanted):
         """Somebody wants this: have its page and metadata fetched before they are needed."""
         hopes = self.hopes.setdefault(wanted.name, [])
-        if any(h.text == wanted.text for h in hopes):
+        if len(hopes) >= MAX_HOPES:
+            return  # the search goes back and forth: what it will come to cannot be guessed
+        if any(h.spec is wanted.spec and h.ident == wanted.ident and h.url == wanted.url for h in hopes):
             return
         hopes.append(wanted)
         if wanted.url:
@@ -259,9 +302,10 @@ class Feed:
 
     def guess(self, name: str):
         """The page is there: ask for the metadata of what will likely be chosen."""
-        if self.asked.locked is not None or any(h.url for h in self.hopes.get(name, [])):
+        hopes = self.hopes.get(name, [])
+        if any(h.url for h in hopes):
             return
-        for _, file in matches(self, name, self.hopes.get(name, []), ()):
+        for _, file in matches(self, name, [*hopes, *self.asked.constraints.get(name, ())], ()):
             if self.metadata.get(file.url):
                 self.follow(name, file.url)
             else:
@@ -270,247 +314,208 @@ class Feed:
 
     def follow(self, name: str, url: str):
         """Metadata is there: what it depends on will be needed too."""
+        metadata = self.metadata[url]
+        if isinstance(metadata, Failure):
+            return  # a guess only: said when this version is really chosen
         extras = frozenset().union(*(h.extras for h in self.hopes.get(name, [])))
-        try:
-            for wanted in self.metadata[url].wanted(self.python, extras, name):
-                self.hope(wanted)
-        except Failure:
-            pass  # a guess only: said when this version is really chosen
+        for wanted in metadata.wanted(self.python, extras):
+            self.hope(wanted)
 
 
-def pick(feed: Feed, name: str, release: Release, yanked: bool):
-    """The best file of a release for this interpreter; None when there is none."""
+def is_late(file: File, before) -> bool:
+    """Uploaded when it does not count any more; a file of which that is not known counts as late,
+    one of a directory (which has no times) does not."""
+    if before is None or file.url.startswith("file:"):
+        return False
+    try:
+        return datetime.datetime.fromisoformat(file.uploaded).timestamp() >= before
+    except (ValueError, OverflowError):
+        return True
+
+
+def usable(feed: Feed, release: Release) -> list:
+    """The files of a release for this interpreter, and of the hashes and time asked for."""
+    allows, before = feed.python.allows, feed.asked.before
+    if release.usable is None:
+        release.usable = [
+            file
+            for file in release.files
+            if not (file.python and not allows(file.python)) and not is_late(file, before)
+        ]
+    return release.usable
+
+
+def best_of(feed: Feed, name: str, files: list):
     hashes = feed.asked.hashes.get(name)
-    best = None
-    for file in release.files:
-        if file.yanked and not yanked:
-            continue
-        if file.python and not feed.python.allows(file.python):
-            continue
-        if hashes and file.sha256 and file.sha256 not in hashes:
-            continue
-        order = (-file.rank, file.build, bool(file.sha256))
-        if best is None or order > best[0]:
-            best = (order, file)
-    return best and best[1]
+    if hashes:
+        files = [file for file in files if not file.sha256 or file.sha256 in hashes]
+    return max(files, key=lambda file: file.order, default=None)
 
 
 def matches(feed: Feed, name: str, wanted: list, excluded):
-    """(release, file) pairs that all of wanted take, newest first; found as they are asked for."""
+    """(release, file) pairs that all of wanted take, in pip's order: newest first, prereleases only
+    when asked for or when there is no final release, yanked ones only when a version is named and
+    nothing else satisfies it. Found as they are asked for."""
+    pre = feed.asked.allows_pre(name)
+    if pre is None and any(w.spec.pre for w in wanted):
+        pre = True
+    late, held, finals = [], [], False
+    any_good = False
+
+    def good(release, files):
+        nonlocal any_good
+        kept = [file for file in files if not file.yanked]
+        any_good = any_good or bool(kept)
+        if not kept:
+            held.append((release, files))
+        file = best_of(feed, name, kept) if kept and release.text not in excluded else None
+        return [(release, file)] if file else []
+
     page = feed.page(name)
-    yanked = bool(wanted) and all(w.is_pinned() for w in wanted)
-    pre = feed.asked.pre or any(w.spec.prereleases for w in wanted)
-    late = []
-    found = False
-    for release in page.releases:
-        if release.text in excluded or not all(w.allows(release) for w in wanted):
+    mask = (1 << len(page.releases)) - 1
+    for one in wanted:
+        mask &= page.mask(one)
+    while mask:
+        lowest = mask & -mask
+        mask ^= lowest
+        release = page.releases[lowest.bit_length() - 1]
+        files = usable(feed, release)
+        if not files:
             continue
         if release.pre and not pre:
-            late.append(release)
+            late.append((release, files))
             continue
-        file = pick(feed, name, release, yanked)
-        if file:
-            found = True
-            yield release, file
-    if not found:  # prereleases, when there is nothing else
-        for release in late:
-            file = pick(feed, name, release, yanked)
-            if file:
+        finals = True
+        yield from good(release, files)
+    if not finals and pre is None:
+        for release, files in late:
+            yield from good(release, files)
+    if not any_good and any(w.spec.pinned or w.exact for w in wanted):
+        for release, files in held:
+            file = best_of(feed, name, files)
+            if file and release.text not in excluded:
                 yield release, file
 
 
-# --- resolvelib --------------------------------------------------------------------------------
+# --- candidates --------------------------------------------------------------------------------
 
 
 class Candidate:
-    __slots__ = ("name", "extras", "release", "file", "direct")
+    __slots__ = ("name", "extras", "ident", "release", "file", "url", "wanted")
 
-    def __init__(self, name, extras, release, file, direct=False):
+    def __init__(self, name, extras, release, file, url=None):
         self.name = name
         self.extras = extras
+        self.ident = (name, extras)
         self.release = release
         self.file = file
-        self.direct = direct
+        self.url = url  # of a direct reference
+        self.wanted = None  # its dependencies, once known
 
     def __str__(self):
         return f"{self.name} {self.release.text}"
 
 
-class Provider(AbstractProvider):
-    """pip's preferences, so that the same set of versions is found."""
+class Provider:
+    """What the search asks; with pip's preferences, so that the same set of versions is found."""
 
     def __init__(self, feed: Feed):
         self.feed = feed
+        self.made = {}
         self.order = {}
-        self.depth = {}
+        self.roots = []
         for i, wanted in enumerate(feed.asked.wanted):
-            self.order.setdefault(self.identify(wanted), i)
+            parts = wanted.parts()
+            self.order.setdefault(parts[0].ident, i)
+            self.roots += parts
+        self.roots.sort(key=lambda w: bool(w.extras))
 
-    def identify(self, requirement_or_candidate):
-        one = requirement_or_candidate
-        return one.name, one.extras
+    def preference(self, ident, information):
+        wanted = [w for w, _ in information]
+        direct = any(w.url or w.exact for w in wanted)
+        specs = [w.spec for w in wanted if not (w.url or w.exact)]
+        order = self.order.get(ident, math.inf)
+        name = ident[0] + (f"[{','.join(sorted(ident[1]))}]" if ident[1] else "")
+        pinned, upper = any(s.pinned for s in specs), any(s.upper for s in specs)
+        return not direct, not pinned, not upper, order, not any(s.clauses for s in specs), name
 
-    def get_preference(self, identifier, resolutions, candidates, information, backtrack_causes):
-        infos = list(information[identifier])
-        operators = [s.operator for i in infos for s in i.requirement.spec]
-        direct = any(i.requirement.url for i in infos)
-        pinned = any(operator[:2] == "==" for operator in operators)
-        order = self.order.get(identifier, math.inf)
-        if identifier in self.order:
-            depth = 1.0
-        else:
-            parents = [i.parent for i in infos if i.parent is not None]
-            depths = [self.depth.get(self.identify(p), 0.0) for p in parents]
-            depth = min(depths, default=0.0) + 1.0
-        self.depth[identifier] = depth
-        cause = any(
-            identifier == self.identify(c.requirement)
-            or (c.parent is not None and identifier == self.identify(c.parent))
-            for c in backtrack_causes
-        )
-        name = identifier[0], sorted(identifier[1])
-        return not direct, not pinned, not cause, depth, order, not operators, name
+    def candidate(self, name, extras, release, file, url=None):
+        key = name, extras, file.url
+        made = self.made.get(key)
+        if made is None:
+            made = self.made[key] = Candidate(name, extras, release, file, url)
+        return made
 
-    def find_matches(self, identifier, requirements, incompatibilities):
-        name, extras = identifier
-        wanted = list(requirements[identifier])
+    def find(self, ident, requirements, base, incompatible):
+        name, extras = ident
         if not name:  # stands for a Python that this interpreter is not
-            return []
-        if extras:
-            wanted += list(requirements.get((name, frozenset()), ()))
-        excluded = {c.release.text for c in incompatibilities[identifier]}
-        urls = {w.url.split("#")[0] for w in wanted if w.url}
-        if urls:
-            return self.direct(name, extras, wanted, urls, excluded)
-        return lambda: (
-            Candidate(name, extras, release, file)
-            for release, file in matches(self.feed, name, wanted, excluded)
-        )
+            return
+        wanted = [*requirements, *base]
+        limits = self.feed.asked.constraints.get(name, [])
+        excluded = {c.release.text for c in incompatible}
+        urls = {w.url for w in [*wanted, *limits] if w.url}
+        if not urls and not self.feed.asked.wants_source(name):
+            every = [*wanted, *limits]
+            for release, file in matches(self.feed, name, every, excluded):
+                if self.is_valid(name, release, file):
+                    yield self.candidate(name, extras, release, file)
+            return
+        if not urls:
+            raise Failure("usage", why_source(name))
+        for url in sorted(urls):
+            made = self.direct(name, extras, url)
+            fits = all(self.is_satisfied_by(w, made) for w in [*requirements, *limits])
+            if fits and made.release.text not in excluded:
+                yield made
 
-    def direct(self, name, extras, wanted, urls, excluded):
+    def is_valid(self, name, release, file) -> bool:
+        """pip passes over a version whose metadata is malformed or of another wheel."""
+        metadata = self.feed.metadata_of(name, file.url)
+        return not metadata.problem and metadata.belongs_to(name, release)
+
+    def direct(self, name, extras, url):
         """name @ URL: the one wheel that the URL leads to."""
-        if len(urls) > 1:
-            return []
-        url = urls.pop()
-        filename = url.split("?")[0].split("/")[-1].replace("%2B", "+")
+        plain = url.split("#")[0]
+        filename = url_filename(plain)
         split = split_wheel(filename)
-        if not split or split[0] != name or not version_key(split[1]):
+        if not split or split[0] != name:
             text = f"'{name} @ {url}': only the URL of a wheel of {name} can be used"
             raise Failure("usage", text)
-        release = Release(split[1], *version_key(split[1]))
         rank = rank_of(split[3], self.feed.ranks)
         if rank is None:
             raise Failure("not_found", f"{filename} does not fit {self.feed.python.describe()}")
-        if release.text in excluded or not all(w.allows(release) for w in wanted):
-            return []
-        file = File()
-        file.rank, file.build, file.filename, file.url = rank, split[2], filename, url
-        file.sha256, file.size, file.python, file.yanked = "", 0, "", False
-        return [Candidate(name, extras, release, file, direct=True)]
+        known = self.feed.asked.local.get(plain, {})
+        size, sha256 = str(known.get("size", 0)), known.get("sha256", "")
+        file = File((str(rank), "", filename, plain, sha256, size, "", "0", "", ""))
+        return self.candidate(name, extras, Release(split[1], *version_key(split[1])), file, url)
 
     def is_satisfied_by(self, requirement, candidate):
-        if requirement.url and requirement.url.split("#")[0] != candidate.file.url:
+        if requirement.url and requirement.url != candidate.url:
             return False
         return requirement.allows(candidate.release)
 
-    def get_dependencies(self, candidate):
+    def dependencies(self, candidate):
+        if candidate.wanted is None:
+            candidate.wanted = self.read_dependencies(candidate)
+        return candidate.wanted
+
+    def read_dependencies(self, candidate):
+        python = self.feed.python
         metadata = self.feed.metadata_of(candidate.name, candidate.file.url)
-        if metadata.requires_python and not self.feed.python.allows(metadata.requires_python):
-            return [Wanted("", text=f"Python {metadata.requires_python}")]
-        found = metadata.wanted(self.feed.python, candidate.extras, str(candidate))
+        if candidate.url and metadata.problem:
+            raise Failure("usage", f"the metadata of {candidate}: {metadata.problem}")
+        if metadata.requires_python and not python.allows(metadata.requires_python):
+            unfit = Wanted("")
+            unfit.exact = metadata.requires_python
+            return [unfit]
+        found = list(metadata.wanted(python, candidate.extras))
         for wanted in found:
             self.feed.hope(wanted)
         if candidate.extras:
-            text = f"{candidate.name}=={candidate.release.text}"
-            url = candidate.file.url if candidate.direct else None
-            base = Wanted(candidate.name, url=url, text=text)
+            base = Wanted(candidate.name, url=candidate.url)
             base.exact = candidate.release.text
             found.insert(0, base)
         return found
-
-
-# --- saying why not ----------------------------------------------------------------------------
-
-
-def wanted_by(parent) -> str:
-    return f"{parent} wants" if parent is not None else "you ask for"
-
-
-def why_no_wheel(feed: Feed, name: str, wanted: Wanted) -> str:
-    """No release fits although the dist is there: by its file names, why."""
-    python = feed.python.describe()
-    tags = []
-    sources = 0
-    newest = None
-    for filename in feed.names_of_all(name):
-        split = split_wheel(filename)
-        text = split[1] if split else re.sub(r"\.(tar\.gz|zip|tar\.bz2|tgz)$", "", filename)
-        text = text if split else text.rpartition("-")[2]
-        key = version_key(text)
-        if key is None:
-            continue
-        newest = max(newest or (key, text), (key, text))
-        if not wanted.allows(Release(text, *key)):
-            continue
-        if split:
-            tag = "-".join(split[3])
-            tags = [t for t in tags if t != tag] + [tag]
-        else:
-            sources += 1
-    if tags and any(rank_of(t.split("-"), feed.ranks) is not None for t in tags):
-        return (
-            f"every wheel of '{wanted.text}' wants another Python version than "
-            f"{feed.python.full}, or is yanked; loosen the version or use --python"
-        )
-    if tags:
-        shown = ", ".join(tags[-6:])
-        return f"'{wanted.text}' has no wheel for {python}; there are wheels for {shown}"
-    if sources:
-        return (
-            f"'{wanted.text}' is there only as source; Pipsqueak installs only wheels: "
-            "choose a version that has one, or build a wheel and put it into a find-links directory"
-        )
-    if newest is None:
-        return f"the index has no files of '{name}'"
-    return f"no version of '{name}' satisfies '{wanted.text}'; the newest is {newest[1]}"
-
-
-def why_alone(feed: Feed, wanted: Wanted, parent):
-    """Is this one requirement impossible whatever else is asked for?"""
-    by = f" (wanted by {parent})" if parent is not None else ""
-    if not wanted.name:
-        return Failure(
-            "conflict",
-            f"{parent} wants {wanted.text}, but this is {feed.python.full}; "
-            "choose another interpreter with --python",
-        )
-    if wanted.url or wanted.exact:
-        return None
-    page = feed.page(wanted.name)
-    if page.missing:
-        text = f"no package called '{wanted.name}' on the index{by}; check the name"
-        return Failure("not_found", text)
-    if any(True for _ in matches(feed, wanted.name, [wanted], ())):
-        return None
-    if feed.asked.hashes.get(wanted.name):
-        text = f"no wheel of '{wanted.text}' has a hash that requirements.txt lists"
-        return Failure("conflict", text)
-    return Failure("not_found", why_no_wheel(feed, wanted.name, wanted) + by)
-
-
-def why_conflict(feed: Feed, causes) -> Failure:
-    pairs = [(cause.requirement, cause.parent) for cause in causes]
-    for wanted, parent in pairs:
-        failure = why_alone(feed, wanted, parent)
-        if failure:
-            return failure
-    said = []
-    for wanted, parent in pairs:
-        line = f"{wanted_by(parent)} {wanted.text}"
-        if line not in said:
-            said.append(line)
-    text = "; ".join(said[:8])
-    return Failure("conflict", f"these requirements exclude each other: {text}")
 
 
 # --- the resolution ----------------------------------------------------------------------------
@@ -520,13 +525,13 @@ def lock_dist(feed: Feed, candidate: Candidate) -> dict:
     file = candidate.file
     sha256 = file.sha256 or feed.sums.get(file.url, "")
     hashes = feed.asked.hashes
-    if hashes and candidate.name not in hashes:
+    if feed.asked.must_hash and candidate.name not in hashes:
         raise Failure(
             "usage",
             f"requirements.txt has hashes, but none for {candidate}, which is needed too; "
             "list it with its --hash",
         )
-    if hashes and sha256 not in hashes[candidate.name]:
+    if candidate.name in hashes and sha256 not in hashes[candidate.name]:
         text = f"{file.filename} has sha256 {sha256}, which requirements.txt does not list"
         raise Failure("corrupt", text)
     return {
@@ -542,14 +547,14 @@ def lock_dist(feed: Feed, candidate: Candidate) -> dict:
 def resolve_wanted(feed: Feed) -> list:
     for wanted in feed.asked.wanted:
         feed.hope(wanted)
-    resolver = Resolver(Provider(feed), BaseReporter())
+    provider = Provider(feed)
     try:
-        result = resolver.resolve(feed.asked.wanted, max_rounds=MAX_ROUNDS)
-    except ResolutionImpossible as error:
-        raise why_conflict(feed, error.causes) from None
-    except ResolutionTooDeep:
+        found = Search(provider).run(provider.roots)
+    except Impossible as error:
+        raise why_conflict(feed, error.causes, matches) from None
+    except TooDeep:
         raise Failure("limit", "resolving takes too many steps; pin some versions") from None
-    chosen = {c.name: c for c in result.mapping.values()}
+    chosen = {c.name: c for c in found.values()}
     return [lock_dist(feed, candidate) for _, candidate in sorted(chosen.items())]
 
 
@@ -557,13 +562,11 @@ def resolve(stream: int, request: dict) -> dict:
     python = Python(request.get("python", {}))
     tags = python.tags()
     ranks = {tag: i for i, tag in reversed(list(enumerate(tags)))}
-    asked = read_request(request, python, ranks)
+    asked = read_request(request, python, lambda a, text, where: read_pylock(a, text, where, ranks))
     feed = Feed(stream, python, asked, ranks)
-    send = _pipsqueak.send
-    for mode, url in asked.indexes:
-        fields = {_pipsqueak.T_KIND: "index", _pipsqueak.T_URL: url, _pipsqueak.T_MODE: mode}
-        send(stream, _pipsqueak.NEED, 0, fields)
-    send(stream, _pipsqueak.NEED, 0, {_pipsqueak.T_KIND: "tags", _pipsqueak.T_TEXT: tags})
+    for mode, url in asked.sources:
+        feed.tell("index", 0, URL=url, MODE=mode)
+    feed.tell("tags", 0, TEXT=tags)
     dists = resolve_wanted(feed) if asked.wanted else []
     if asked.locked is not None:
         known = {d["name"] for d in asked.locked}
@@ -581,7 +584,7 @@ def main(stream: int):
             lock = resolve(stream, json.loads(fields[_pipsqueak.T_BODY]))
             answer = {_pipsqueak.T_BODY: json.dumps(lock)}
         except Failure as failure:
-            text = failure.text[:1000]
+            text = failure.text[:2000]
             answer = {_pipsqueak.T_ERR_KIND: failure.kind, _pipsqueak.T_ERR_TEXT: text}
         _pipsqueak.send(stream, _pipsqueak.RESULT, 0, answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -90,6 +90,8 @@ static void put_function(struct request *r)
 		.index_url = query(r, "index_url"),
 		.pip_settings = MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND,
 							    "X-Pip-Settings"),
+		.options = MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND,
+						       "X-Requirement-Options"),
 	};
 
 	*handle = r;
@@ -180,7 +182,8 @@ static const struct route routes[] = {
 	{ "GET", "/functions", get_functions, 0, false, "All deployed functions", NULL,
 	  "application/json" },
 	{ "PUT", "/functions/*", put_function, LIMIT_HTTP_UPLOAD_BYTES, false,
-	  "Deploy a function (query: python, prefix, index_url; header: X-Pip-Settings)",
+	  "Deploy a function (query: python, prefix, index_url; headers: X-Pip-Settings, "
+	  "X-Requirement-Options)",
 	  "application/zip", "application/json" },
 	{ "DELETE", "/functions/*", delete_function, 0, false,
 	  "Remove a function; its running calls end first", NULL, "application/json" },

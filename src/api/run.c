@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
@@ -246,6 +247,7 @@ static void take_fields(struct run_fields *x, const struct wire_msg *m)
 		.flags = take_list(x, m, WIRE_T_FLAGS),
 		.stdio = { -1, -1, -1 },
 		.tty = -1,
+		.result = -1,
 	};
 }
 
@@ -279,6 +281,40 @@ static void take_tty(struct run_request *r, struct wire_msg *m, int at, const ch
 		r->tty = m->fds[at];
 }
 
+static int add_wheel(struct run_request *r, int fd, const char *path, struct err *err)
+{
+	if (r->nwheels == array_len(r->wheels))
+		return err_set(err, ERR_LIMIT,
+			       "more than %zu wheels by path; put them into a directory and name "
+			       "it with --find-links",
+			       array_len(r->wheels));
+	r->wheels[r->nwheels++] = (struct run_wheel){ path, fd };
+	return 0;
+}
+
+/* Reading or writing anything else could stop the loop. */
+static int check_memfd(int fd, struct err *err)
+{
+	if (fcntl(fd, F_GET_SEALS) < 0)
+		return err_set(err, ERR_CORRUPT, "a descriptor is not a memfd");
+	return 0;
+}
+
+/* What is required, too long for a packet. */
+static int take_inputs(struct run_fields *x, int fd, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(LIMIT_INPUTS_BYTES);
+
+	if (check_memfd(fd, err) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
+	    buf_read_fd(&text, fd, err) < 0)
+		return err_wrap(err, "reading the requirements");
+	if (!x->r.inputs) {
+		must(x->nstrings < array_len(x->strings));
+		x->r.inputs = x->strings[x->nstrings++] = buf_steal(&text);
+	}
+	return 0;
+}
+
 /* What one descriptor of the packet is, by its word in FDS. */
 static int take_fd(struct client *c, struct run_request *r, struct wire_msg *m, int at,
 		   const char *word, struct err *err)
@@ -304,6 +340,12 @@ static int take_fd(struct client *c, struct run_request *r, struct wire_msg *m, 
 		take_tty(r, m, at, word + 4);
 		return 0;
 	}
+	if (strncmp(word, "wheel:", 6) == 0)
+		return add_wheel(r, m->fds[at], word + 6, err);
+	if (strcmp(word, "result") == 0) {
+		r->result = m->fds[at];
+		return check_memfd(r->result, err);
+	}
 	if (strncmp(word, "prefix:", 7) == 0)
 		return jail_add_prefix(c->api->config.jail, word + 7, wire_take_fd(m, at), err);
 	return err_set(err, ERR_CORRUPT, "unknown descriptor '%.80s'", word);
@@ -316,7 +358,9 @@ static int take_fds(struct client *c, struct run_fields *x, struct wire_msg *m, 
 	const char *const *writable = take_list(x, m, WIRE_T_RDWR);
 
 	for (int i = 0; words[i]; i++)
-		if (take_fd(c, &x->r, m, i, words[i], err) < 0)
+		if (strcmp(words[i], "inputs") == 0 && i < m->nfds
+			    ? take_inputs(x, m->fds[i], err) < 0
+			    : take_fd(c, &x->r, m, i, words[i], err) < 0)
 			return -1;
 	for (; *readable; readable++)
 		if (add_mount(&x->r, -1, *readable, false, err) < 0)

@@ -43,7 +43,10 @@
 #define LIMIT_EARLY_BYTES (96 * MIB) /* of wheels under way that nobody has asked for yet */
 #define LIMIT_RESOLVE_ROUNDS 20000
 #define LIMIT_RESOLVE_MS (300 * 1000)
-#define LIMIT_REQUIREMENTS_BYTES (1 * MIB)
+#define LIMIT_REQUIREMENTS_BYTES (1 * MIB) /* one file of them */
+#define LIMIT_INPUTS_BYTES (6 * MIB)	   /* all that one resolution is told */
+#define LIMIT_NEEDS 64			   /* files and wheels that requirements name */
+#define LIMIT_LOCAL_WHEELS 24		   /* of them wheels: each is a descriptor in a packet */
 #define LIMIT_LOCK_DISTS 4096
 
 /* store */
@@ -86,6 +89,7 @@
 #define LIMIT_TOML_BYTES (64 * KIB)
 #define LIMIT_JOB_OUTPUT_BYTES (1 * MIB) /* what a small job may print */
 #define LIMIT_NAMES 1000000		 /* interned modules, dists, variables */
+#define LIMIT_LOCKS 32			 /* of scripts, kept ready in memory */
 #define LIMIT_SCRIPTS 256		 /* scripts whose profiles are kept in memory */
 #define LIMIT_GROWING 2			 /* nodes being made at a time */
 #define LIMIT_GROW_QUEUE 256

@@ -83,6 +83,7 @@ warn_unused int mounts_detach_plain(const char *path, int *out, struct err *err)
 
 /* The verbs: argv[0] is the verb. They return an exit code. */
 int verb_run(const struct dirs *d, int argc, char **argv);
+int verb_lock(const struct dirs *d, int argc, char **argv);
 int verb_deploy(const struct dirs *d, int argc, char **argv);
 int verb_invoke(const struct dirs *d, int argc, char **argv);
 int verb_ls(const struct dirs *d, int argc, char **argv);

@@ -16,13 +16,12 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/inputs.h"
 #include "cli/show.h"
 
 struct deploy_options {
-	const char *path, *name, *python, *index_url;
-	const char *indexes[16];
-	int nindexes;
-	bool offline;
+	const char *path, *name;
+	struct required required;
 };
 
 /* The directory's or file's name, made to fit: lower case, no suffix. */
@@ -40,36 +39,28 @@ static char *default_name(const char *path)
 
 static int parse_deploy(int argc, char **argv, struct deploy_options *o)
 {
-	const struct {
-		const char *flag;
-		const char **value;
-	} flags[] = { { "--name", &o->name },
-		      { "--python", &o->python },
-		      { "--index-url", &o->index_url } };
+	const struct required *r = &o->required;
 
 	for (int i = 1; i < argc; i++) {
-		bool known = strcmp(argv[i], "--offline") == 0;
+		int rc = required_flag("deploy", &o->required, argc, argv, &i);
 
-		o->offline = o->offline || known;
-		if (strcmp(argv[i], "--index") == 0 && i + 1 < argc &&
-		    o->nindexes < (int)array_len(o->indexes)) {
-			o->indexes[o->nindexes++] = argv[++i];
+		if (rc == 2)
+			return 2;
+		if (rc == 1)
+			continue;
+		if (strcmp(argv[i], "--name") == 0) {
+			if (i + 1 == argc)
+				return usage_error("deploy", "--name needs a value");
+			o->name = argv[++i];
 			continue;
 		}
-		for (size_t f = 0; f < array_len(flags); f++)
-			if (strcmp(argv[i], flags[f].flag) == 0) {
-				if (i + 1 == argc)
-					return usage_error("deploy", "%s needs a value", argv[i]);
-				*flags[f].value = argv[++i];
-				known = true;
-				break;
-			}
-		if (known)
-			continue;
 		if (argv[i][0] == '-' || o->path)
 			return usage_error("deploy", "unexpected '%s'", argv[i]);
 		o->path = argv[i];
 	}
+	if (r->with.n || r->requirements_file)
+		return usage_error("deploy", "what a function requires stands in its directory, "
+					     "not in --with or --with-requirements");
 	return o->path ? 0 : usage_error("deploy", "deploy what? give a directory or a file");
 }
 
@@ -91,14 +82,14 @@ static int build_path(const struct deploy_options *o, const char *name, struct b
 
 	if (buf_putf(path, err, "/functions/%s", name) < 0)
 		return -1;
-	if (o->python) {
-		if (interpreter_find(o->python, &python, &prefix, err) < 0)
+	if (o->required.python) {
+		if (interpreter_find(o->required.python, &python, &prefix, err) < 0)
 			return -1;
 		add_query(path, "python", python);
 		add_query(path, "prefix", prefix);
 	}
-	if (o->index_url)
-		add_query(path, "index_url", o->index_url);
+	if (o->required.index_url)
+		add_query(path, "index_url", o->required.index_url);
 	return 0;
 }
 
@@ -118,7 +109,7 @@ static int deploy(const struct dirs *d, const struct deploy_options *o, struct e
 {
 	auto_buf struct buf zip = { 0 }, path = { 0 };
 	auto_free char *name = o->name ? mem_strdup(o->name) : default_name(o->path);
-	auto_free char *settings = NULL, *headers = NULL;
+	auto_free char *settings = NULL, *headers = NULL, *options = NULL;
 	struct http_ask ask;
 	struct http_reply reply = { 0 };
 	auto_close int fd = -1;
@@ -126,9 +117,13 @@ static int deploy(const struct dirs *d, const struct deploy_options *o, struct e
 
 	if (zip_make(o->path, &zip, err) < 0 || build_path(o, name, &path, err) < 0 ||
 	    pip_settings(d, &settings, err) < 0 ||
-	    pip_settings_adjust(&settings, o->offline, o->indexes, o->nindexes, err) < 0)
+	    pip_settings_adjust(&settings, false, o->required.indexes.v, o->required.indexes.n,
+				err) < 0 ||
+	    inputs_options(&o->required, o->path, &options, err) < 0)
 		return -1;
-	headers = mem_printf("Content-Type: application/zip\r\nX-Pip-Settings: %s\r\n", settings);
+	headers = mem_printf("Content-Type: application/zip\r\nX-Pip-Settings: %s\r\n"
+			     "X-Requirement-Options: %s\r\n",
+			     settings, options);
 	if (connect_daemon(d, "api.sock", true, &fd, err) < 0)
 		return -1;
 	ask = (struct http_ask){ "PUT", path.data, headers, &zip };
@@ -156,8 +151,8 @@ int verb_deploy(const struct dirs *d, int argc, char **argv)
 	int code = parse_deploy(argc, argv, &o);
 	struct err err;
 
-	if (code == 0 && o.python)
-		code = introduce(d, o.python);
+	if (code == 0 && o.required.python)
+		code = introduce(d, o.required.python);
 	if (code)
 		return code;
 	return deploy(d, &o, &err) < 0 ? complain(&err) : 0;

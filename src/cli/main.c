@@ -13,9 +13,10 @@ static const struct {
 	const char *name;
 	int (*run)(const struct dirs *d, int argc, char **argv);
 } verbs[] = {
-	{ "run", verb_run },	   { "deploy", verb_deploy }, { "invoke", verb_invoke },
-	{ "ls", verb_ls },	   { "rm", verb_rm },	      { "logs", verb_logs },
-	{ "status", verb_status }, { "tree", verb_tree },     { "daemon", verb_daemon },
+	{ "run", verb_run },	   { "lock", verb_lock },     { "deploy", verb_deploy },
+	{ "invoke", verb_invoke }, { "ls", verb_ls },	      { "rm", verb_rm },
+	{ "logs", verb_logs },	   { "status", verb_status }, { "tree", verb_tree },
+	{ "daemon", verb_daemon },
 };
 
 int complain(const struct err *err)

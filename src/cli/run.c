@@ -244,7 +244,8 @@ static int start(const struct dirs *d, struct session *s, struct err *err)
 {
 	auto_msg struct wire_msg m;
 	struct run_hello hello;
-	bool packages = s->o->with.n || s->o->requirements_file;
+	const struct required *r = &s->o->required;
+	bool packages = r->with.n || r->requirements_file || s->o->project;
 	pid_t ahead = packages ? pip_settings_ahead(d) : 0;
 	int rc = connect_daemon(d, "run.sock", true, &s->sock, err);
 
@@ -262,16 +263,13 @@ static int start(const struct dirs *d, struct session *s, struct err *err)
 	return wire_send(s->sock, &m, err);
 }
 
-int verb_run(const struct dirs *d, int argc, char **argv)
+int run_session(const struct dirs *d, const struct run_options *o)
 {
-	struct run_options o;
-	struct session s = { .o = &o, .sock = -1, .signals = -1, .began_us = clock_us() };
+	struct session s = { .o = o, .sock = -1, .signals = -1, .began_us = clock_us() };
 	struct err err;
-	int code = run_parse(argc, argv, &o);
+	int code;
 
-	if (code)
-		return code;
-	s.view = view_new(o.quiet ? VIEW_QUIET : o.json ? VIEW_JSON : VIEW_AUTO);
+	s.view = view_new(o->quiet ? VIEW_QUIET : o->json ? VIEW_JSON : VIEW_AUTO);
 	do {
 		code = start(d, &s, &err) < 0 ? view_complain(s.view, &err) : attend(&s);
 		close_terminal(&s, false);
@@ -280,4 +278,12 @@ int verb_run(const struct dirs *d, int argc, char **argv)
 	} while (code == AGAIN);
 	view_free(s.view);
 	return code;
+}
+
+int verb_run(const struct dirs *d, int argc, char **argv)
+{
+	struct run_options o;
+	int code = run_parse(argc, argv, &o);
+
+	return code ? code : run_session(d, &o);
 }

@@ -6,22 +6,18 @@
 #include <stdbool.h>
 
 #include "cli/cli.h"
+#include "cli/inputs.h"
 #include "cli/terminal.h"
 #include "wire/wire.h"
 
-#define RUN_WORDS 64
-
-struct words {
-	const char *v[RUN_WORDS];
-	int n;
-};
-
 /* The command line of `run`, and what follows from it. */
 struct run_options {
-	struct words with, reads, writes, envs, indexes;
-	const char *requirements_file, *index_url, *python;
-	bool timing, quiet, json, offline, allow_all, env_all, write_cwd;
-	const char *kind; /* "file" "stdin" "code" "module" "prompt" */
+	struct required required;
+	struct words reads, writes, envs;
+	bool timing, quiet, json, allow_all, env_all, write_cwd;
+	const char *kind;    /* "file" "stdin" "code" "module" "prompt" "lock" */
+	const char *project; /* "lock": the directory; code: the script */
+	int result;	     /* "lock": where it goes; -1: none */
 	const char *code;
 	char **args; /* sys.argv behind its first word */
 	int nargs;
@@ -31,6 +27,9 @@ struct run_options {
 
 /* 0, or an exit code: bad usage, told. */
 int run_parse(int argc, char **argv, struct run_options *out);
+
+/* Send it and see it through: an exit code, everything told. */
+int run_session(const struct dirs *d, const struct run_options *o);
 
 /* For whom the message is made: what the daemon said first, and the caller's terminal. */
 struct run_hello {

@@ -6,38 +6,12 @@
 #include "base/mem.h"
 #include "cli/run.h"
 
-enum kind { FLAG, VALUE, OPTIONAL, WORDS };
-
 static int add_word(struct words *w, const char *word)
 {
-	if (w->n == RUN_WORDS)
-		return usage_error("run", "more than %d of one flag", RUN_WORDS);
+	if (w->n == CLI_WORDS)
+		return usage_error("run", "more than %d of one flag", CLI_WORDS);
 	w->v[w->n++] = word;
 	return 0;
-}
-
-/* --with "a,b": commas separate requirements, but not inside brackets or version sets. */
-static int add_with(struct words *w, char *text)
-{
-	char *start = text;
-	int depth = 0;
-
-	for (char *p = text;; p++) {
-		if (*p == '[' || *p == '(')
-			depth++;
-		else if (*p == ']' || *p == ')')
-			depth--;
-		if (*p == '\0' || (*p == ',' && depth == 0 && p[1] && !strchr("<>=!~ ", p[1]))) {
-			bool end = *p == '\0';
-
-			*p = '\0';
-			if (*start && add_word(w, start))
-				return 2;
-			start = p + 1;
-			if (end)
-				return 0;
-		}
-	}
 }
 
 /* Flags with "=VALUE" or without; returns 1 when it was one, 0 not, 2 bad usage (told). */
@@ -76,39 +50,6 @@ static int simple(struct run_options *o, const char *arg)
 		return (o->quiet = true);
 	if (strcmp(arg, "--json") == 0)
 		return (o->json = true);
-	if (strcmp(arg, "--offline") == 0)
-		return (o->offline = true);
-	return 0;
-}
-
-/* Flags that take the next word; *i moves on. */
-static int valued(struct run_options *o, int argc, char **argv, int *i)
-{
-	static const char *const names[] = { "--with", "--with-requirements", "--index-url",
-					     "--python", "--index" };
-	const char **places[] = { NULL, &o->requirements_file, &o->index_url, &o->python, NULL };
-	char *value;
-
-	for (size_t f = 0; f < array_len(names); f++) {
-		size_t n = strlen(names[f]);
-
-		if (strncmp(argv[*i], names[f], n) != 0 || (argv[*i][n] && argv[*i][n] != '='))
-			continue;
-		if (argv[*i][n] == '=') {
-			value = argv[*i] + n + 1;
-		} else if (*i + 1 < argc) {
-			value = argv[++*i];
-		} else {
-			usage_error("run", "%s needs a value", argv[*i]);
-			return 2;
-		}
-		if (strcmp(names[f], "--index") == 0)
-			return add_word(&o->indexes, value) ? 2 : 1;
-		if (!places[f])
-			return add_with(&o->with, value) ? 2 : 1;
-		*places[f] = value;
-		return 1;
-	}
 	return 0;
 }
 
@@ -149,6 +90,7 @@ int run_parse(int argc, char **argv, struct run_options *o)
 	int i = 1;
 
 	memset(o, 0, sizeof(*o));
+	o->result = -1;
 	for (; i < argc; i++) {
 		int rc;
 
@@ -160,7 +102,7 @@ int run_parse(int argc, char **argv, struct run_options *o)
 		if (rc == 0)
 			rc = simple(o, argv[i]);
 		if (rc == 0)
-			rc = valued(o, argc, argv, &i);
+			rc = required_flag("run", &o->required, argc, argv, &i);
 		if (rc == 2)
 			return 2;
 		if (rc == 0)

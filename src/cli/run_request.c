@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,7 +25,9 @@ struct build {
 	struct wire_msg *m;
 	struct mounts mounts;
 	struct buf fds, rdonly, rdwr, flags;
-	char *cwd, *script; /* absolute */
+	char *cwd, *script;  /* absolute */
+	const char *project; /* the script is a directory */
+	struct inputs inputs;
 };
 
 static void done(struct build *b)
@@ -36,6 +39,7 @@ static void done(struct build *b)
 	buf_done(&b->flags);
 	free(b->cwd);
 	free(b->script);
+	inputs_done(&b->inputs);
 }
 
 static int add_stdio(struct build *b, struct err *err)
@@ -273,6 +277,8 @@ static int read_script(struct build *b, struct err *err)
 		return -1;
 	}
 	b->script = realpath(b->o->code, NULL);
+	if (S_ISDIR(st.st_mode))
+		b->project = b->o->code;
 	if (S_ISDIR(st.st_mode) || !b->script)
 		return 0;
 	if (buf_read_file(&text, AT_FDCWD, b->o->code, err) < 0) {
@@ -285,26 +291,59 @@ static int read_script(struct build *b, struct err *err)
 	return 0;
 }
 
+static int add_memfd(struct build *b, const char *word, const char *text, struct err *err)
+{
+	auto_close int fd = memfd_create(word, MFD_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(err, errno, "memfd_create");
+	if (fd_write_all(fd, text, strlen(text), err) < 0)
+		return -1;
+	wire_list_add(&b->fds, word);
+	wire_put_fd(b->m, fd_steal(&fd));
+	return 0;
+}
+
+static int add_inputs(struct build *b, struct err *err)
+{
+	struct inputs *in = &b->inputs;
+
+	if (in->json && add_memfd(b, "inputs", in->json, err) < 0)
+		return -1;
+	for (int i = 0; i < in->nwheels; i++) {
+		auto_free char *word = mem_printf("wheel:%s", in->wheels[i].path);
+
+		wire_list_add(&b->fds, word);
+		wire_put_fd(b->m, fd_steal(&in->wheels[i].fd));
+	}
+	return 0;
+}
+
 static int add_requirements(struct build *b, struct err *err)
 {
-	auto_buf struct buf with = { 0 }, text = BUF_MAX(LIMIT_REQUIREMENTS_BYTES);
-	auto_free char *settings = NULL;
-	struct wire_field f;
+	const struct required *r = &b->o->required;
+	auto_buf struct buf with = { 0 };
+	auto_free char *settings = NULL, *pep723 = wire_get_str(b->m, WIRE_T_PEP723);
+	struct inputs_from from = { .required = r,
+				    .dir = b->o->project ? b->o->project : b->project,
+				    .script = b->o->code,
+				    .pep723 = pep723,
+				    .no_locks = strcmp(b->o->kind, "lock") == 0 };
 
-	for (int i = 0; i < b->o->with.n; i++)
-		wire_list_add(&with, b->o->with.v[i]);
+	if (inputs_gather(&from, &b->inputs, err) < 0 || add_inputs(b, err) < 0)
+		return -1;
+	for (int i = 0; i < r->with.n; i++)
+		wire_list_add(&with, r->with.v[i]);
 	put_list(b->m, WIRE_T_WITH, &with);
-	if (b->o->requirements_file) {
-		if (buf_read_file(&text, AT_FDCWD, b->o->requirements_file, err) < 0)
-			return -1;
-		wire_put_str(b->m, WIRE_T_REQUIREMENTS, text.data);
-	}
-	wire_put_str(b->m, WIRE_T_INDEX_URL, b->o->index_url);
-	if (!with.len && !b->o->requirements_file && !wire_get(b->m, WIRE_T_PEP723, &f))
+	wire_put_str(b->m, WIRE_T_INDEX_URL, r->index_url);
+	if (r->upgrade)
+		wire_list_add(&b->flags, "upgrade");
+	if (r->offline)
+		wire_list_add(&b->flags, "offline");
+	if (!b->inputs.any)
 		return 0;
 	if (pip_settings(b->d, &settings, err) < 0 ||
-	    pip_settings_adjust(&settings, b->o->offline, b->o->indexes.v, b->o->indexes.n, err) <
-		    0)
+	    pip_settings_adjust(&settings, false, r->indexes.v, r->indexes.n, err) < 0)
 		return -1;
 	wire_put_str(b->m, WIRE_T_INFO, settings);
 	return 0;
@@ -315,9 +354,9 @@ static int add_python(struct build *b, struct err *err)
 	auto_free char *path = NULL, *prefix = NULL, *word = NULL;
 	int tree;
 
-	if (!b->o->python)
+	if (!b->o->required.python)
 		return 0;
-	if (interpreter_find(b->o->python, &path, &prefix, err) < 0)
+	if (interpreter_find(b->o->required.python, &path, &prefix, err) < 0)
 		return -1;
 	wire_put_str(b->m, WIRE_T_PYTHON, path);
 	wire_put_str(b->m, WIRE_T_NAME, prefix);
@@ -365,6 +404,20 @@ static size_t argv_bytes(const struct run_options *o)
 	return n;
 }
 
+/* Nothing runs: the lock is all that is wanted. */
+static int build_lock(struct build *b, struct err *err)
+{
+	if (b->o->code && read_script(b, err) < 0)
+		return -1;
+	if (add_requirements(b, err) < 0 || add_python(b, err) < 0)
+		return -1;
+	wire_list_add(&b->fds, "result");
+	wire_put_fd(b->m, fcntl(b->o->result, F_DUPFD_CLOEXEC, 3));
+	put_list(b->m, WIRE_T_FDS, &b->fds);
+	put_list(b->m, WIRE_T_FLAGS, &b->flags);
+	return 0;
+}
+
 int run_build(const struct dirs *d, const struct run_options *o, const struct run_hello *hello,
 	      struct wire_msg *m, struct err *err)
 {
@@ -381,6 +434,8 @@ int run_build(const struct dirs *d, const struct run_options *o, const struct ru
 	wire_put_str(m, WIRE_T_KIND, o->kind);
 	wire_put_str(m, WIRE_T_CODE, o->code);
 	wire_put_str(m, WIRE_T_CWD, b.cwd);
+	if (strcmp(o->kind, "lock") == 0)
+		return build_lock(&b, err);
 	if (strcmp(o->kind, "file") == 0 && read_script(&b, err) < 0)
 		return -1;
 	add_argv(&b);

@@ -21,13 +21,15 @@
 #define RESOLVER_SLACK_MS (10 * 1000)
 
 static const char *const resolver_modules[] = { "tomllib",
+						"datetime",
+						"json",
+						"shlex",
+						"urllib.parse",
 						"packaging.markers",
 						"packaging.requirements",
 						"packaging.specifiers",
 						"packaging.tags",
-						"packaging.utils",
 						"packaging.version",
-						"resolvelib",
 						"resolver",
 						NULL };
 
@@ -121,7 +123,6 @@ static int write_text(int dirfd, const char *name, const char *text, struct err 
 
 static int make_env(const char *dir, struct err *err)
 {
-	static const char *const tools[] = { "packaging", "resolvelib" };
 	auto_free char *python = system_python_name(err), *site = NULL, *bin = NULL;
 	auto_close int from = open(DIST_PACKAGES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	auto_close int to = -1, top = -1;
@@ -141,14 +142,10 @@ static int make_env(const char *dir, struct err *err)
 	if (write_text(top, "pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n",
 		       err) < 0)
 		return -1;
-	for (size_t i = 0; i < array_len(tools); i++)
-		if (from < 0 || faccessat(from, tools[i], R_OK, 0) < 0)
-			return err_set(err, ERR_NOT_FOUND,
-				       "the resolver needs Debian's python3-%s; install it",
-				       tools[i]);
-		else if (copy_package(from, to, tools[i], 0, err) < 0)
-			return -1;
-	return 0;
+	if (from < 0 || faccessat(from, "packaging", R_OK, 0) < 0)
+		return err_set(err, ERR_NOT_FOUND,
+			       "the resolver needs Debian's python3-packaging; install it");
+	return copy_package(from, to, "packaging", 0, err);
 }
 
 int resolvers_open(uv_loop_t *loop, const char *cache_dir, struct resolvers **out, struct err *err)

@@ -2,7 +2,7 @@
  * Runs in: daemon.
  *
  * Where room index gets its resolver processes: forks of a zygote of the system's own python3 that
- * has packaging and resolvelib imported. Made at the first need; no package of a user's ever gets
+ * has packaging and our resolver imported. Made at the first need; no package of a user's ever gets
  * in there, and a resolver has no network.
  */
 #pragma once
@@ -16,7 +16,7 @@ struct resolvers;
 struct zygote_node;
 struct zygotes;
 
-/* Copies Debian's packaging and resolvelib into an environment-shaped tree below cache_dir. zygotes
+/* Copies Debian's packaging into an environment-shaped tree below cache_dir. zygotes
  * are opened later than the index, which needs the source: see resolvers_attach(). */
 warn_unused int resolvers_open(uv_loop_t *loop, const char *cache_dir, struct resolvers **out,
 			       struct err *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "function/capture.h"
+#include "function/locals.h"
 #include "function/priv.h"
 #include "function/upload.h"
 #include "index/index.h"
@@ -35,8 +37,9 @@ struct deploy {
 	const char *env_path; /* the store's; NULL: no packages */
 	void *zip;
 	size_t zip_bytes;
-	char *python, *prefix, *index_url, *pip_settings;
+	char *python, *prefix, *index_url, *pip_settings, *options;
 	struct upload_needs needs;
+	struct locals locals;
 	struct interp *interp;
 	struct lock *lock;
 	functions_progress_fn progress;
@@ -63,12 +66,14 @@ static void deploy_free(struct deploy *d)
 		d->fn->deploying = false;
 	lock_free(d->lock);
 	upload_needs_done(&d->needs);
+	locals_done(&d->locals);
 	free(d->tmp);
 	free(d->zip);
 	free(d->python);
 	free(d->prefix);
 	free(d->index_url);
 	free(d->pip_settings);
+	free(d->options);
 	free(d);
 	f->deploys--;
 	functions_went_quiet(f);
@@ -210,18 +215,43 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 	store_make_env(d->f->config.store, d->lock, &python, on_progress, on_env, d);
 }
 
-static void on_python(void *arg, struct interp *interp, const struct err *err)
+static bool is_offline(const char *options)
+{
+	json_error_t jerr;
+	json_t *object = options ? json_loads(options, 0, &jerr) : NULL;
+	bool offline = json_is_true(json_object_get(object, "offline"));
+
+	json_decref(object);
+	return offline;
+}
+
+static void on_locals(void *arg, const struct err *err)
 {
 	struct deploy *d = arg;
 	struct index_request r = {
-		.requirements = d->needs.requirements,
-		.pep723 = d->needs.pep723,
-		.pyproject = d->needs.pyproject,
-		.pylock = d->needs.pylock,
+		.inputs = d->needs.inputs,
 		.index_url = d->index_url,
+		.python_info = d->interp->info,
 		.pip_settings = d->pip_settings,
+		.locals = d->locals.list,
+		.nlocals = d->locals.n,
+		.offline = is_offline(d->options),
 		.wheels = true,
 	};
+
+	if (err) {
+		d->err = *err;
+		deploy_fail(d);
+		return;
+	}
+	index_resolve(d->f->config.index, &r, on_progress, on_lock, d);
+}
+
+static void on_python(void *arg, struct interp *interp, const struct err *err)
+{
+	struct deploy *d = arg;
+	struct locals_wanted wanted = { d->f->config.index, d->needs.wheels, d->needs.nwheels,
+					&d->locals };
 	struct lock *lock;
 
 	if (!interp) {
@@ -230,14 +260,13 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 		return;
 	}
 	d->interp = interp;
-	r.python_info = interp->info;
-	if (!r.requirements && !r.pep723 && !r.pyproject && !r.pylock) {
+	if (!d->needs.inputs) {
 		lock = lock_new(interp->cache_tag);
 		lock_seal(lock);
 		on_lock(d, lock, NULL);
 		return;
 	}
-	index_resolve(d->f->config.index, &r, on_progress, on_lock, d);
+	locals_take(&wanted, on_locals, d);
 }
 
 static void have_settings(struct deploy *d)
@@ -245,7 +274,7 @@ static void have_settings(struct deploy *d)
 	const char *python = d->python ? d->python : d->v->set.python;
 
 	if (upload_find_entry(d->tmp, &d->v->set, &d->err) < 0 ||
-	    upload_find_needs(d->tmp, &d->needs, &d->err) < 0)
+	    upload_find_needs(d->tmp, d->options, &d->needs, &d->err) < 0)
 		deploy_fail(d);
 	else
 		python_get(d->f, python, d->prefix, on_python, d);
@@ -351,5 +380,6 @@ void functions_deploy(struct functions *f, const struct function_upload *up,
 	d->prefix = mem_strdup(up->prefix);
 	d->index_url = mem_strdup(up->index_url);
 	d->pip_settings = mem_strdup(up->pip_settings);
+	d->options = mem_strdup(up->options);
 	uv_queue_work(f->config.loop, &d->work, unpack, unpacked);
 }

@@ -424,6 +424,7 @@ void functions_close(struct functions *f)
 		if (f->by_name[i])
 			close_function(f->by_name[i]);
 	free(f->by_name);
+	scripts_close(f);
 	while (f->scripts) {
 		struct subject *s = f->scripts;
 

@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/limits.h"
 
 struct functions;
 struct index;
@@ -56,6 +57,10 @@ struct function_upload {
 	const char *prefix;	  /* its prefix; NULL: two levels above python */
 	const char *index_url;	  /* NULL: pip's */
 	const char *pip_settings; /* JSON of the client's pip configuration, or NULL */
+	/* JSON of what else counts for the requirements: groups, extras, exclude_newer, pre (see
+	 * index/index.h), offline, and env: the variables that a requirements file names. NULL:
+	 * none */
+	const char *options;
 };
 void functions_deploy(struct functions *f, const struct function_upload *upload,
 		      functions_progress_fn progress, functions_done_fn done, void *arg);
@@ -90,8 +95,14 @@ struct run_mount {
 	const char *path; /* where it is, outside and inside */
 	bool writable;
 };
+/* A wheel that the requirements name: where it is, and open for reading. */
+struct run_wheel {
+	const char *path;
+	int fd;
+};
 struct run_request {
-	const char *kind;	 /* "file" "stdin" "code" "module" "prompt" */
+	/* "file" "stdin" "code" "module" "prompt"; "lock": nothing runs, the lock goes to result */
+	const char *kind;
 	const char *code;	 /* path, code or module name */
 	const char *const *argv; /* sys.argv, NULL-terminated */
 	const char *const *orig_argv;
@@ -100,7 +111,11 @@ struct run_request {
 	const char *python, *prefix;
 	const char *const *with; /* requirement lines */
 	const char *requirements, *pep723, *index_url, *pip_settings;
-	const char *const *flags; /* words for the bootstrap, e.g. "allow-all" */
+	const char *inputs; /* more of what is required: see index/index.h */
+	struct run_wheel wheels[LIMIT_LOCAL_WHEELS];
+	size_t nwheels;
+	int result;		  /* a memfd for pylock.toml; -1: none */
+	const char *const *flags; /* words, e.g. "allow-all"; "upgrade", "offline" */
 	int stdio[3];
 	struct run_mount mounts[24];
 	size_t nmounts;

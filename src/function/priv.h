@@ -23,6 +23,12 @@
 struct function;
 struct instance;
 
+/* What a script's requirements were resolved to, by index_request_key(). */
+struct kept_lock {
+	char key[65];
+	struct lock *lock; /* NULL: none */
+};
+
 struct functions {
 	struct functions_config config; /* its strings are copies */
 	char *state_dir, *python, *apps_dir;
@@ -36,6 +42,8 @@ struct functions {
 	uint32_t next_interp_id;
 	struct subject *scripts;
 	uint32_t nscripts;
+	struct kept_lock locks[LIMIT_LOCKS]; /* a ring */
+	uint32_t next_lock;
 	struct node *nodes[LIMIT_NODES];
 	uint32_t nnodes, next_node_id;
 	uint64_t gen;		 /* counts changes of the tree */
@@ -164,6 +172,9 @@ void functions_housekeep(struct functions *f);	/* arm the timer */
 
 /* describe.c */
 warn_unused int describe_version(const struct version *v, struct buf *out, struct err *err);
+
+/* script.c */
+void scripts_close(struct functions *f);
 
 /* logs.c */
 warn_unused int logs_open(struct version *v, struct err *err);

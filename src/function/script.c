@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "function/locals.h"
 #include "function/priv.h"
 #include "function/upload.h"
 
@@ -17,6 +18,7 @@
 struct run {
 	struct functions *f;
 	struct script script;
+	struct locals locals;
 	struct interp *interp;
 	struct lock *lock;
 	struct subject *subject;
@@ -40,6 +42,7 @@ static void run_free(struct run *run)
 	if (run->has_profile)
 		wire_done(&run->profile);
 	script_done(&run->script);
+	locals_done(&run->locals);
 	lock_free(run->lock);
 	if (run->subject)
 		subject_unref(run->subject);
@@ -327,11 +330,35 @@ static void on_progress(void *arg, const char *line)
 		run->events->progress(run->arg, line);
 }
 
+static bool wants_lock(const struct run *run)
+{
+	return strcmp(run->script.r.kind, "lock") == 0;
+}
+
+/* Nothing runs: the lock itself was asked for. */
+static void give_lock(struct run *run)
+{
+	auto_buf struct buf text = BUF_MAX(LIMIT_INPUTS_BYTES);
+	struct err err = ERR_INIT;
+
+	if (lock_print_pylock(run->lock, run->interp->info, &text, &err) < 0 ||
+	    fd_write_all(run->script.r.result, text.data, text.len, &err) < 0) {
+		run_fail(run, &err);
+		return;
+	}
+	run_end(run, NULL);
+	run_free(run);
+}
+
 static void have_lock(struct run *run)
 {
 	struct store_python python;
 	const struct store_env *env;
 
+	if (wants_lock(run)) {
+		give_lock(run);
+		return;
+	}
 	if (!run->lock->ndists) {
 		ready_to_fork(run, NULL);
 		return;
@@ -346,6 +373,20 @@ static void have_lock(struct run *run)
 	store_make_env(run->f->config.store, run->lock, &python, on_progress, on_env, run);
 }
 
+static void keep_ready(struct functions *f, const char *key, const struct lock *lock)
+{
+	struct kept_lock *kept = NULL;
+
+	for (size_t i = 0; i < LIMIT_LOCKS && !kept; i++)
+		if (strcmp(f->locks[i].key, key) == 0)
+			kept = &f->locks[i];
+	if (!kept)
+		kept = &f->locks[f->next_lock++ % LIMIT_LOCKS];
+	lock_free(kept->lock);
+	memcpy(kept->key, key, sizeof(kept->key));
+	kept->lock = lock_copy(lock);
+}
+
 static void on_lock(void *arg, struct lock *lock, const struct err *err)
 {
 	struct run *run = arg;
@@ -358,12 +399,20 @@ static void on_lock(void *arg, struct lock *lock, const struct err *err)
 	    (lock_print(lock, &text, &ignored) < 0 ||
 	     state_put(run->f->state, STATE_LOCK, run->lock_key, 0, text.data, &ignored) < 0))
 		log_warn("function", "keeping a lock: %s", ignored.text);
+	if (lock)
+		keep_ready(run->f, run->lock_key, lock);
 	if (run->cancelled)
 		run_free(run);
 	else if (!lock)
 		run_fail(run, err);
 	else
 		have_lock(run);
+}
+
+void scripts_close(struct functions *f)
+{
+	for (size_t i = 0; i < LIMIT_LOCKS; i++)
+		lock_free(steal(f->locks[i].lock));
 }
 
 /* A set of requirements that was locked before is found by the hash of its inputs. */
@@ -373,6 +422,14 @@ static bool known_lock(struct run *run, const struct index_request *request)
 	struct err err;
 
 	index_request_key(request, run->lock_key);
+	if (request->refresh)
+		return false;
+	for (size_t i = 0; i < LIMIT_LOCKS; i++)
+		if (strcmp(run->f->locks[i].key, run->lock_key) == 0) {
+			run->lock = lock_copy(run->f->locks[i].lock);
+			index_use(run->f->config.index, request, run->lock);
+			return true;
+		}
 	if (state_get(run->f->state, STATE_LOCK, run->lock_key, 0, &text, &err) != 1)
 		return false;
 	if (lock_parse(text.data, text.len, &run->lock, &err) < 0) {
@@ -380,7 +437,43 @@ static bool known_lock(struct run *run, const struct index_request *request)
 		return false;
 	}
 	index_use(run->f->config.index, request, run->lock);
+	keep_ready(run->f, run->lock_key, run->lock);
 	return true;
+}
+
+static void resolve(struct run *run)
+{
+	struct index_request request;
+
+	script_index_request(&run->script, run->interp->info, &request);
+	request.locals = run->locals.list;
+	request.nlocals = run->locals.n;
+	run->stage_us = clock_us();
+	request.wheels = !wants_lock(run); /* those of a lock are not fetched */
+	index_resolve(run->f->config.index, &request, on_progress, on_lock, run);
+}
+
+static void on_locals(void *arg, const struct err *err)
+{
+	struct run *run = arg;
+
+	if (run->cancelled)
+		run_free(run);
+	else if (err)
+		run_fail(run, err);
+	else if (run->lock)
+		have_lock(run);
+	else
+		resolve(run);
+}
+
+/* The caller's own wheels are read only when something is made of them. */
+static void take_locals(struct run *run)
+{
+	struct locals_wanted wanted = { run->f->config.index, run->script.r.wheels,
+					run->script.r.nwheels, &run->locals };
+
+	locals_take(&wanted, on_locals, run);
 }
 
 static void on_python(void *arg, struct interp *interp, const struct err *err)
@@ -394,15 +487,15 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 	}
 	run->interp = interp;
 	script_index_request(&run->script, interp->info, &request);
-	if (!request.with && !request.requirements && !request.pep723) {
+	if (!request.with && !request.requirements && !request.pep723 && !request.inputs) {
 		run->lock = lock_new(interp->cache_tag);
 		lock_seal(run->lock);
-		ready_to_fork(run, NULL);
-	} else if (known_lock(run, &request)) {
+		have_lock(run);
+	} else if (known_lock(run, &request) &&
+		   (wants_lock(run) || store_find_env(run->f->config.store, run->lock))) {
 		have_lock(run);
 	} else {
-		run->stage_us = clock_us();
-		index_resolve(run->f->config.index, &request, on_progress, on_lock, run);
+		take_locals(run);
 	}
 }
 
@@ -419,7 +512,7 @@ struct run *functions_run(struct functions *f, const struct run_request *r,
 	run->result.timing = (struct function_timing){ UINT64_MAX, UINT64_MAX, UINT64_MAX,
 						       UINT64_MAX, UINT64_MAX, UINT64_MAX,
 						       NULL };
-	run->script.r = (struct run_request){ .stdio = { -1, -1, -1 }, .tty = -1 };
+	run->script.r = (struct run_request){ .stdio = { -1, -1, -1 }, .tty = -1, .result = -1 };
 	f->runs++;
 	if (f->draining)
 		err_set(&err, ERR_BUSY, "the daemon is shutting down; try again");

@@ -80,13 +80,17 @@ static int check_mount(const struct run_mount *m, bool allow_all, struct err *er
 
 static int check_what(const struct run_request *r, struct err *err)
 {
-	static const char *const kinds[] = { "file", "stdin", "code", "module", "prompt", NULL };
+	static const char *const kinds[] = { "file",   "stdin", "code", "module",
+					     "prompt", "lock",	NULL };
 	bool needs_code;
 
 	if (!r->kind || !list_has(kinds, r->kind))
 		return err_set(err, ERR_USAGE, "unknown kind of script '%.40s'",
 			       r->kind ? r->kind : "");
-	needs_code = strcmp(r->kind, "stdin") != 0 && strcmp(r->kind, "prompt") != 0;
+	needs_code = strcmp(r->kind, "stdin") != 0 && strcmp(r->kind, "prompt") != 0 &&
+		     strcmp(r->kind, "lock") != 0;
+	if (strcmp(r->kind, "lock") == 0 && r->result < 0)
+		return err_set(err, ERR_USAGE, "there is no descriptor for the lock");
 	if (needs_code && (!r->code || (!*r->code && strcmp(r->kind, "code") != 0)))
 		return err_set(err, ERR_USAGE,
 			       "there is no script to run; give a path, -c CODE or -m MODULE");
@@ -165,6 +169,8 @@ int script_copy(struct script *s, const struct run_request *r, struct err *err)
 		.pep723 = mem_strdup(r->pep723),
 		.index_url = mem_strdup(r->index_url),
 		.pip_settings = mem_strdup(r->pip_settings),
+		.inputs = mem_strdup(r->inputs),
+		.result = -1,
 		.flags = copy_list(r->flags),
 		.stdio = { -1, -1, -1 },
 		.tty = -1,
@@ -173,6 +179,14 @@ int script_copy(struct script *s, const struct run_request *r, struct err *err)
 		ret = copy_fd(r->stdio[i], &c->stdio[i], err);
 	if (ret == 0)
 		ret = copy_fd(r->tty, &c->tty, err);
+	if (ret == 0)
+		ret = copy_fd(r->result, &c->result, err);
+	for (size_t i = 0; i < r->nwheels && ret == 0; i++) {
+		struct run_wheel *w = &c->wheels[c->nwheels++];
+
+		w->path = mem_strdup(r->wheels[i].path);
+		ret = copy_fd(r->wheels[i].fd, &w->fd, err);
+	}
 	for (size_t i = 0; i < r->nmounts && ret == 0; i++) {
 		struct run_mount *m = &c->mounts[c->nmounts++];
 
@@ -186,9 +200,9 @@ int script_copy(struct script *s, const struct run_request *r, struct err *err)
 void script_done(struct script *s)
 {
 	struct run_request *c = &s->r;
-	const char *strings[] = { c->kind,   c->code,	   c->cwd,
-				  c->python, c->prefix,	   c->requirements,
-				  c->pep723, c->index_url, c->pip_settings };
+	const char *strings[] = { c->kind,	   c->code,	    c->cwd,    c->python,
+				  c->prefix,	   c->requirements, c->pep723, c->index_url,
+				  c->pip_settings, c->inputs };
 
 	for (size_t i = 0; i < array_len(strings); i++)
 		free((char *)strings[i]);
@@ -200,11 +214,16 @@ void script_done(struct script *s)
 	for (int i = 0; i < 3; i++)
 		fd_close(&c->stdio[i]);
 	fd_close(&c->tty);
+	fd_close(&c->result);
+	for (size_t i = 0; i < c->nwheels; i++) {
+		free((char *)c->wheels[i].path);
+		fd_close(&c->wheels[i].fd);
+	}
 	for (size_t i = 0; i < c->nmounts; i++) {
 		free((char *)c->mounts[i].path);
 		fd_close(&c->mounts[i].tree);
 	}
-	*c = (struct run_request){ .stdio = { -1, -1, -1 }, .tty = -1 };
+	*c = (struct run_request){ .stdio = { -1, -1, -1 }, .tty = -1, .result = -1 };
 }
 
 char *script_key(const struct script *s, const struct lock *lock)
@@ -258,6 +277,9 @@ void script_index_request(const struct script *s, const char *python_info,
 		.with = s->r.with && s->r.with[0] ? s->r.with : NULL,
 		.requirements = s->r.requirements,
 		.pep723 = s->r.pep723,
+		.inputs = s->r.inputs,
+		.offline = script_has_flag(s, "offline"),
+		.refresh = script_has_flag(s, "upgrade"),
 		.index_url = s->r.index_url,
 		.python_info = python_info,
 		.pip_settings = s->r.pip_settings,

@@ -191,75 +191,8 @@ int upload_unpack(const void *zip, size_t len, const char *dir, struct err *err)
 	return ret;
 }
 
-/* NULL without an error when there is no such file. */
-static int read_text(int dirfd, const char *name, char **out, struct err *err)
-{
-	auto_buf struct buf text = BUF_MAX(LIMIT_REQUIREMENTS_BYTES);
-
-	if (faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-		return 0;
-	if (buf_read_file(&text, dirfd, name, err) < 0)
-		return -1;
-	if (strlen(text.data) != text.len)
-		return err_set(err, ERR_USAGE, "%s is not a text file", name);
-	*out = buf_steal(&text);
-	return 1;
-}
-
-/* Lines of the block: "# key = value" or "#". */
-static char *strip_marks(const char *from, const char *to)
-{
-	char *out = mem_zero((size_t)(to - from) + 1, 1), *o = out;
-
-	while (from < to) {
-		size_t n = strcspn(from, "\n");
-		const char *line = from + 1 + (from[1] == ' ');
-		size_t len = (size_t)(from + n - line);
-
-		if (n > 1) {
-			memcpy(o, line, len);
-			o += len;
-		}
-		*o++ = '\n';
-		from += n + 1;
-	}
-	return out;
-}
-
-static bool is_mark(const char *line, const char *mark)
-{
-	size_t n = strlen(mark);
-
-	return strncmp(line, mark, n) == 0 && strspn(line + n, " \t\r") == strcspn(line + n, "\n");
-}
-
-int upload_pep723(const char *script, char **out, struct err *err)
-{
-	const char *start = NULL, *end = NULL;
-
-	*out = NULL;
-	for (const char *line = script; *line;) {
-		const char *next = line + strcspn(line, "\n");
-
-		next += *next == '\n';
-		if (!start && is_mark(line, "# /// script")) {
-			start = next;
-		} else if (start && *line != '#') {
-			break;
-		} else if (start && is_mark(line, "# ///")) {
-			end = line; /* the last closing mark of the run of comments counts */
-		}
-		line = next;
-	}
-	if (start && !end)
-		return err_set(err, ERR_USAGE, "the block '# /// script' has no closing '# ///'");
-	if (start)
-		*out = strip_marks(start, end);
-	return 0;
-}
-
 /* The name of the only .py file of the directory, or NULL. */
-static char *only_script(int dirfd)
+char *upload_only_script(int dirfd)
 {
 	int copy = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -282,39 +215,6 @@ static char *only_script(int dirfd)
 		return NULL;
 	}
 	return found;
-}
-
-int upload_find_needs(const char *dir, struct upload_needs *out, struct err *err)
-{
-	auto_close int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	auto_free char *script = NULL, *text = NULL;
-	int found;
-
-	memset(out, 0, sizeof(*out));
-	if (dirfd < 0)
-		return err_sys(err, errno, "opening the function's directory");
-	found = read_text(dirfd, "pylock.toml", &out->pylock, err);
-	if (!found)
-		found = read_text(dirfd, "requirements.txt", &out->requirements, err);
-	if (!found)
-		found = read_text(dirfd, "pyproject.toml", &out->pyproject, err);
-	if (found)
-		return found < 0 ? -1 : 0;
-	script = only_script(dirfd);
-	if (!script)
-		return 0;
-	if (read_text(dirfd, script, &text, err) < 0)
-		return -1;
-	return text ? upload_pep723(text, &out->pep723, err) : 0;
-}
-
-void upload_needs_done(struct upload_needs *n)
-{
-	free(n->pylock);
-	free(n->requirements);
-	free(n->pyproject);
-	free(n->pep723);
-	memset(n, 0, sizeof(*n));
 }
 
 /* "pkg.mod.attr" -> pkg/mod.py or pkg/mod/__init__.py; "file.py:attr" -> file.py. */
@@ -362,7 +262,7 @@ int upload_find_entry(const char *dir, struct function_settings *s, struct err *
 	for (size_t i = 0; i < array_len(usual); i++)
 		if (entry_exists(dirfd, usual[i]))
 			s->entry[n++] = mem_strdup(usual[i]);
-	script = only_script(dirfd);
+	script = upload_only_script(dirfd);
 	if (script)
 		s->entry[n++] = mem_printf("%s:handler", script);
 	if (!n)

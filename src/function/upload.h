@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
+#include "function/function.h"
 #include "function/settings.h"
 
 /* Unpack into dir, which must not exist. Refused: absolute paths, "..", symbolic links and other
@@ -16,12 +17,19 @@
  * On failure dir may be there half-made: the caller removes it. */
 warn_unused int upload_unpack(const void *zip, size_t len, const char *dir, struct err *err);
 
-/* What the directory asks for, as text; NULL: not there. In the order of DESIGN 6 only the first
- * of pylock, requirements, pyproject, pep723 is set. */
+/* What the directory asks for: inputs as index/index.h has them (JSON), and the wheels in the
+ * directory that it names, open. The first that is there of pylock.pipsqueak.toml, pylock.toml,
+ * requirements.txt, pyproject.toml, the only script's PEP 723 block; none: inputs is NULL.
+ * options: struct function_upload's. */
 struct upload_needs {
-	char *pylock, *requirements, *pyproject, *pep723;
+	char *inputs;
+	struct run_wheel wheels[LIMIT_LOCAL_WHEELS];
+	size_t nwheels;
 };
-warn_unused int upload_find_needs(const char *dir, struct upload_needs *out, struct err *err);
+warn_unused int upload_find_needs(const char *dir, const char *options, struct upload_needs *out,
+				  struct err *err);
+/* The name of the only .py file of the directory, or NULL. Free it. */
+char *upload_only_script(int dirfd);
 void upload_needs_done(struct upload_needs *n);
 
 /* The TOML of a script's PEP 723 block with its comment marks removed; NULL when it has none. */

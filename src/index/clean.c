@@ -32,6 +32,7 @@ void clean_request(struct clean *c, struct settings *s, const struct index_reque
 	c->q.pep723 = clean_text(c, s, q->pep723);
 	c->q.pyproject = clean_text(c, s, q->pyproject);
 	c->q.pylock = clean_text(c, s, q->pylock);
+	c->q.inputs = clean_text(c, s, q->inputs);
 }
 
 void clean_done(struct clean *c)

@@ -37,9 +37,11 @@ int digest_add(struct buf *out, const struct digest_file *f, struct err *err)
 		return buf_putf(out, err, "%s\n", f->filename);
 	if (!fits(f->url) || !fits(f->requires_python) || !has_scheme(f->url))
 		return 0;
-	return buf_putf(out, err, "%s\t%s\t%s\t%llu\t%s\t%d\t%s\n", f->filename, f->url, sha256,
+	if (!fits(f->uploaded))
+		return 0;
+	return buf_putf(out, err, "%s\t%s\t%s\t%llu\t%s\t%d\t%s\t%s\n", f->filename, f->url, sha256,
 			f->size, f->requires_python ? f->requires_python : "", f->yanked,
-			f->core ? f->core : "");
+			f->core ? f->core : "", f->uploaded ? f->uploaded : "");
 }
 
 /* Only what may stand in a path as it is, and no part that goes up. */
@@ -244,6 +246,28 @@ static bool next_line(const struct buf *b, size_t *pos, struct line *out)
 	return true;
 }
 
+/* Before the line, what a resolver would otherwise have to find in it: version, rank, build. */
+static int put_fitting(struct buf *out, const struct line *l, int rank, struct err *err)
+{
+	const char *version = memchr(l->s, '-', l->name_len), *build = "";
+	const char *end = l->s + l->name_len;
+	size_t version_len, build_len = 0;
+	int dashes = 0;
+
+	for (const char *p = l->s; p < end; p++)
+		dashes += *p == '-';
+	version++; /* name_is_wheel() saw four dashes or five */
+	version_len = (size_t)((const char *)memchr(version, '-', (size_t)(end - version)) -
+			       version);
+	if (dashes == 5) {
+		build = version + version_len + 1;
+		build_len = (size_t)((const char *)memchr(build, '-', (size_t)(end - build)) -
+				     build);
+	}
+	return buf_putf(out, err, "%.*s\t%d\t%.*s\t%.*s\n", (int)version_len, version, rank,
+			(int)build_len, build, (int)l->len, l->s);
+}
+
 int digest_filter(const struct buf *digest, const char *name, const struct tags *tags, bool all,
 		  struct buf *out)
 {
@@ -261,7 +285,7 @@ int digest_filter(const struct buf *digest, const char *name, const struct tags 
 		else
 			wheels++;
 		rank = l.name_len == l.len ? -1 : tags_rank(tags, l.s, l.name_len);
-		if (rank >= 0 && buf_putf(out, &err, "%d\t%.*s\n", rank, (int)l.len, l.s) < 0)
+		if (rank >= 0 && put_fitting(out, &l, rank, &err) < 0)
 			return -1;
 		if (all && buf_putf(out, &err, "%.*s\n", (int)l.name_len, l.s) < 0)
 			return -1;

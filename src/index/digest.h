@@ -2,10 +2,11 @@
  * Runs in: daemon (any thread). Private to the room.
  *
  * An index page made small. One line a file; a wheel's line is
- *     FILENAME \t URL \t SHA256 \t SIZE \t REQUIRES-PYTHON \t YANKED \t CORE \n
+ *     FILENAME \t URL \t SHA256 \t SIZE \t REQUIRES-PYTHON \t YANKED \t CORE \t UPLOADED \n
  * (SHA256 may be empty, SIZE 0, YANKED 0 or 1, CORE empty, "1", or the sha256 of the metadata
- * file), any other file's line is its name alone. Pages are from outside: a line that would
- * break the format, or a URL that is not http, https or file, is left out.
+ * file, UPLOADED empty or a time as ISO 8601 has it), any other file's line is its name alone.
+ * Pages are from outside: a line that would break the format, or a URL that is not http, https or
+ * file, is left out.
  */
 #pragma once
 
@@ -17,8 +18,8 @@
 #include "index/tags.h"
 
 struct digest_file {
-	const char *filename, *url;		     /* url: absolute */
-	const char *sha256, *requires_python, *core; /* NULL: not said */
+	const char *filename, *url;				/* url: absolute */
+	const char *sha256, *requires_python, *core, *uploaded; /* NULL: not said */
 	unsigned long long size;
 	bool yanked;
 };
@@ -41,8 +42,9 @@ struct digest_page {
 warn_unused int page_json_parse(const struct digest_page *page, struct buf *out, struct err *err);
 warn_unused int digest_parse(const struct digest_page *page, struct buf *out, struct err *err);
 
-/* What the resolver gets: lines of the dist `name` only; first "wheels=N other=M", then for each
- * wheel that fits "RANK \t line". all: every file's name is given too, one a line, no tab. */
+/* What the resolver gets: lines of the dist `name` only; at the end "wheels=N other=M", before it
+ * for each wheel that fits "VERSION \t RANK \t BUILD \t line". all: every file's name is given too,
+ * one a line, no tab. */
 warn_unused int digest_filter(const struct buf *digest, const char *name, const struct tags *tags,
 			      bool all, struct buf *out);
 

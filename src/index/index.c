@@ -79,7 +79,7 @@ void index_request_key(const struct index_request *q, char *out)
 	auto_free char *settings = NULL;
 	struct sha *sum = sha_new();
 
-	add_part(sum, "pipsqueak request 1");
+	add_part(sum, "pipsqueak request 2");
 	for (size_t i = 0; q->with && q->with[i]; i++)
 		add_part(sum, q->with[i]);
 	add_part(sum, NULL);
@@ -87,6 +87,7 @@ void index_request_key(const struct index_request *q, char *out)
 	add_part(sum, q->pep723);
 	add_part(sum, q->pyproject);
 	add_part(sum, q->pylock);
+	add_part(sum, q->inputs);
 	add_part(sum, q->index_url);
 	add_part(sum, q->python_info);
 	if (q->pip_settings && strncmp(q->pip_settings, WIRE_OFFLINE, strlen(WIRE_OFFLINE)) == 0)

@@ -38,6 +38,13 @@ struct index_config {
 	struct index_resolver_source resolver;
 };
 
+/* A wheel of the caller's that index_take() has taken into the cache. */
+struct index_local {
+	char *path; /* where it was; absolute */
+	char sha256[65];
+	uint64_t size_bytes;
+};
+
 /* What to resolve. Everything is text that the client sent; NULL when absent. */
 struct index_request {
 	const char *const *with;  /* requirement lines, NULL-terminated; or NULL */
@@ -45,10 +52,18 @@ struct index_request {
 	const char *pep723;	  /* the TOML of a script block, comment marks removed */
 	const char *pyproject;	  /* text of a pyproject.toml */
 	const char *pylock;	  /* text of a pylock.toml */
+	/* JSON object, what else python/resolver_files.py reads: requirements, pyproject, pylock
+	 * and their names (KEY_name), files, wheels, groups, extras, links, extra_indexes,
+	 * exclude_newer, pre, uv_lock, root */
+	const char *inputs;
 	const char *index_url;	  /* overrides pip's configured index */
 	const char *python_info;  /* JSON about the target interpreter: see python/pyinfo.py */
 	const char *pip_settings; /* of this caller; NULL: the daemon's own */
 	bool wheels; /* they will be wanted: begin to fetch one as soon as it is likely */
+	const struct index_local *locals; /* of the wheels in inputs; no part of the key */
+	size_t nlocals;
+	bool offline; /* the network is not asked; no part of the key */
+	bool refresh; /* pages are asked for again, however new; no part of the key */
 };
 
 /* lock is the callee's to keep (lock_free) and NULL on failure; then err says why. */
@@ -76,6 +91,11 @@ void index_use(struct index *index, const struct index_request *request, const s
  * ERR_DIED (the resolver ended). */
 void index_resolve(struct index *index, const struct index_request *request,
 		   index_progress_fn progress, index_lock_fn done, void *arg);
+
+/* Take a wheel that the caller has as a descriptor (which is borrowed until done) into the cache.
+ * done is never called before this returns. */
+typedef void (*index_local_fn)(void *arg, const struct index_local *local, const struct err *err);
+void index_take(struct index *index, const char *path, int fd, index_local_fn done, void *arg);
 
 /* Have the wheel in the cache, sha256 checked; one download however many ask. done is never called
  * before this returns. Credentials and certificates are those of the last index_resolve(). */

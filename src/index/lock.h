@@ -38,4 +38,7 @@ void lock_seal(struct lock *lock);
 const struct lock_dist *lock_find(const struct lock *lock, const char *name);
 /* JSON text, one object; parse checks everything (names, hex, sizes). */
 warn_unused int lock_print(const struct lock *lock, struct buf *out, struct err *err);
+/* pylock.toml (PEP 751); python_info: JSON of pyinfo.py, of the interpreter it is for. */
+warn_unused int lock_print_pylock(const struct lock *lock, const char *python_info, struct buf *out,
+				  struct err *err);
 warn_unused int lock_parse(const char *json, size_t len, struct lock **out, struct err *err);

@@ -18,7 +18,7 @@
 	"text/html;q=0.01"
 /* A cached page: HEAD, for how many seconds it is fresh, tab, its ETag, tab, its Last-Modified,
  * newline, the digest. */
-#define HEAD "pipsqueak-page-3 "
+#define HEAD "pipsqueak-page-4 "
 
 /* One page on its way. Steps on the loop and on the thread pool take turns; nothing of this is
  * touched by two threads at once. */
@@ -127,8 +127,9 @@ static void work_cached(uv_work_t *work)
 {
 	struct page *p = work->data;
 
-	if (read_cached(p) && (p->settings->offline ||
-			       (p->age_s < p->fresh_s && !cache_is_distrusted(p->index, p->path))))
+	if (read_cached(p) &&
+	    (p->settings->offline || (p->age_s < p->fresh_s && !p->settings->refresh &&
+				      !cache_is_distrusted(p->index, p->path))))
 		p->rc = filter(p);
 }
 
@@ -247,6 +248,11 @@ static void on_cached(uv_work_t *work, int status)
 		on_filtered(work, status);
 	} else if (p->index->closing) {
 		err_set(&p->err, ERR_SYSTEM, "shutting down");
+		page_end(p, NULL, &p->err);
+	} else if (p->settings->offline) {
+		err_set(&p->err, ERR_UPSTREAM,
+			"the page of %s is not in the cache, and --offline asks no network",
+			p->name);
 		page_end(p, NULL, &p->err);
 	} else {
 		fetch_start(p->index->fetcher, &spec, on_page, p);

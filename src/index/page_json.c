@@ -21,7 +21,7 @@ struct page {
 };
 
 struct file {
-	char *filename, *url, *sha256, *requires_python, *core;
+	char *filename, *url, *sha256, *requires_python, *core, *uploaded;
 	unsigned long long size;
 	bool yanked, core_found;
 };
@@ -87,6 +87,8 @@ static void file_member(struct scan *s, const struct scan_text *key, void *arg)
 		keep(s, &f->url);
 	else if (scan_is(key, "requires-python"))
 		keep(s, &f->requires_python);
+	else if (scan_is(key, "upload-time"))
+		keep(s, &f->uploaded);
 	else if (scan_is(key, "hashes"))
 		scan_object(s, hash_member, &f->sha256);
 	else if (scan_is(key, "size"))
@@ -110,8 +112,8 @@ static void file_item(struct scan *s, void *arg)
 	if (scan_object(s, file_member, &f) && f.filename && f.url && !p->failed)
 		url = name_is_wheel(f.filename) ? digest_url(p->in->url, f.url) : mem_strdup("");
 	if (url) {
-		struct digest_file file = { f.filename, url,	f.sha256, f.requires_python,
-					    f.core,	f.size, f.yanked };
+		struct digest_file file = { f.filename, url,	    f.sha256, f.requires_python,
+					    f.core,	f.uploaded, f.size,   f.yanked };
 
 		p->failed = digest_add(p->out, &file, p->err) < 0;
 	}
@@ -122,6 +124,7 @@ static void file_item(struct scan *s, void *arg)
 	free(f.sha256);
 	free(f.requires_python);
 	free(f.core);
+	free(f.uploaded);
 }
 
 static void meta_member(struct scan *s, const struct scan_text *key, void *arg)

@@ -130,5 +130,17 @@ struct clean {
 void clean_request(struct clean *c, struct settings *s, const struct index_request *q);
 void clean_done(struct clean *c);
 
+/* asked.c */
+struct asked {
+	char *request; /* JSON for the resolver */
+	char *text;    /* everything the caller wrote: URLs that stand in it may be asked for */
+	char *root;    /* directories below it may be named, too; NULL: none */
+	char *python_tag;
+	struct index_local *locals;
+	size_t nlocals;
+};
+warn_unused int asked_build(struct asked *a, const struct index_request *q, struct err *err);
+void asked_done(struct asked *a); /* also of one that was not built */
+
 /* resolve.c */
 void resolves_close(struct index *index);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,9 +37,7 @@ struct resolve {
 	void *arg;
 	struct settings *settings;
 	struct tags *tags;
-	char *text; /* everything the caller wrote: URLs that stand in it may be asked for */
-	char *python_tag;
-	char *request; /* JSON for the resolver, until it is sent */
+	struct asked asked;
 	uv_pipe_t *pipe;
 	uv_timer_t *deadline;
 	struct buf in;
@@ -76,9 +73,7 @@ static void unref(struct resolve *r)
 	}
 	settings_unref(r->settings);
 	tags_free(r->tags);
-	free(r->text);
-	free(r->python_tag);
-	free(r->request);
+	asked_done(&r->asked);
 	free(r->noted);
 	buf_done(&r->in);
 	index_unref(r->index);
@@ -325,29 +320,55 @@ static const char *find_whole(const char *text, const char *url)
 {
 	size_t len = strlen(url);
 
-	for (const char *hit = strstr(text, url); hit; hit = strstr(hit + 1, url))
+	for (const char *hit = len ? strstr(text, url) : NULL; hit; hit = strstr(hit + 1, url))
 		if (!hit[len] || strchr(" \t\r\n\"'#;,", hit[len]))
 			return hit;
 	return NULL;
 }
 
-/* An URL that the caller wrote: its file name and, if given there, its sha256. */
-static bool find_written(struct resolve *r, const char *url, struct digest_line *out)
+static char *filename_in(const char *url)
 {
 	size_t len = strcspn(url, "?#"), from = len;
-	const char *hit;
+	char *name;
 
-	if ((strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0) ||
-	    !(hit = find_whole(r->text, url)))
-		return false;
 	while (from && url[from - 1] != '/')
 		from--;
-	memset(out, 0, sizeof(*out));
-	out->filename = mem_strndup(url + from, len - from);
-	for (char *p = strstr(out->filename, "%2B"); p; p = strstr(p, "%2B")) {
+	name = mem_strndup(url + from, len - from);
+	for (char *p = strstr(name, "%2B"); p; p = strstr(p, "%2B")) {
 		*p = '+';
 		memmove(p + 1, p + 3, strlen(p + 3) + 1);
 	}
+	return name;
+}
+
+/* A wheel that came along with the request. */
+static bool find_local(struct resolve *r, const char *url, struct digest_line *out)
+{
+	for (size_t i = 0; strncmp(url, "file://", 7) == 0 && i < r->asked.nlocals; i++)
+		if (strcmp(r->asked.locals[i].path, url + 7) == 0) {
+			memset(out, 0, sizeof(*out));
+			out->filename = mem_strdup(strrchr(url, '/') + 1);
+			out->url = mem_strdup(url);
+			out->core = mem_strdup("");
+			out->sha256 = mem_strdup(r->asked.locals[i].sha256);
+			out->size = r->asked.locals[i].size_bytes;
+			return true;
+		}
+	return false;
+}
+
+/* An URL that the caller wrote: its file name and, if given there, its sha256. */
+static bool find_written(struct resolve *r, const char *url, struct digest_line *out)
+{
+	const char *hit;
+
+	if (find_local(r, url, out))
+		return true;
+	if ((strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0) ||
+	    !(hit = find_whole(r->asked.text, url)))
+		return false;
+	memset(out, 0, sizeof(*out));
+	out->filename = filename_in(url);
 	out->url = mem_strdup(url);
 	out->core = mem_strdup("");
 	hit += strlen(url);
@@ -421,30 +442,80 @@ static void need_tags(struct resolve *r, const struct wire_msg *m)
 		tags_add(r->tags, tag);
 }
 
-/* --index-url and --extra-index-url of a requirements file */
+/* A directory for --find-links: written so, or below where the caller is. */
+static bool may_name(struct resolve *r, const char *place)
+{
+	size_t len = r->asked.root ? strlen(r->asked.root) : 0;
+
+	if (find_whole(r->asked.text, place))
+		return true;
+	return len && strncmp(place, r->asked.root, len) == 0 && place[len] == '/' &&
+	       !strstr(place, "/../") && place[0] == '/';
+}
+
+/* --index-url and the like of a requirements file */
 static void need_index(struct resolve *r, const struct wire_msg *m)
 {
 	auto_free char *url = wire_get_str(m, WIRE_T_URL);
 	auto_free char *mode = wire_get_str(m, WIRE_T_MODE);
 	struct settings *own;
 	struct err err;
+	int rc = 0;
 
-	if (!url || !mode || !find_whole(r->text, url) || r->pages_open) {
+	if (!url || !mode || r->pages_open || (strcmp(mode, "none") != 0 && !may_name(r, url))) {
 		broken(r, "an index that the request does not name");
 		return;
 	}
 	own = settings_copy(r->settings);
-	if (settings_add_index(own, url, strcmp(mode, "first") == 0, &err) < 0)
+	if (strcmp(mode, "none") == 0)
+		settings_drop_indexes(own);
+	else if (strcmp(mode, "links") == 0)
+		rc = settings_add_link(own, url, &err);
+	else
+		rc = settings_add_index(own, url, strcmp(mode, "first") == 0, &err);
+	if (rc < 0)
 		fail(r, &err);
 	settings_unref(r->settings);
 	r->settings = own;
+}
+
+static bool is_name(const char *name)
+{
+	return *name && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(name);
+}
+
+/* Many questions in one message, answered under ids that count on from its own. */
+static void need_many(struct resolve *r, const struct wire_msg *m, bool pages)
+{
+	struct wire_field list;
+	const char *name, *url;
+	uint32_t id = m->id;
+	size_t pos = 0;
+
+	if (!wire_get(m, WIRE_T_TEXT, &list)) {
+		broken(r, "a NEED without TEXT");
+		return;
+	}
+	while (!r->over && (name = wire_list_next(&list, &pos))) {
+		url = pages ? NULL : wire_list_next(&list, &pos);
+		r->needs++;
+		if (!is_name(name) || (!pages && !url)) {
+			broken(r, "a name that is not normalized, or no URL");
+		} else if (pages) {
+			r->pages_open++;
+			need_page(r, id++, name, false);
+		} else {
+			need_metadata(r, id++, name, url);
+		}
+	}
+	if (!r->over && (!list.len || pos != list.len))
+		broken(r, "a list that is none");
 }
 
 static void on_need(struct resolve *r, const struct wire_msg *m)
 {
 	auto_free char *kind = wire_get_str(m, WIRE_T_KIND);
 	auto_free char *name = wire_get_str(m, WIRE_T_NAME);
-	auto_free char *url = wire_get_str(m, WIRE_T_URL);
 
 	if (++r->needs > LIMIT_RESOLVE_ROUNDS) {
 		struct err err;
@@ -459,13 +530,13 @@ static void on_need(struct resolve *r, const struct wire_msg *m)
 		need_tags(r, m);
 	} else if (strcmp(kind, "index") == 0) {
 		need_index(r, m);
-	} else if (name && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(name)) {
-		broken(r, "a name that is not normalized");
-	} else if (name && strncmp(kind, "page", 4) == 0) {
+	} else if (strcmp(kind, "page") == 0) {
+		need_many(r, m, true);
+	} else if (strcmp(kind, "metadata") == 0) {
+		need_many(r, m, false);
+	} else if (name && is_name(name) && strcmp(kind, "page-all") == 0) {
 		r->pages_open++;
-		need_page(r, m->id, name, strcmp(kind, "page-all") == 0);
-	} else if (name && url && strcmp(kind, "metadata") == 0) {
-		need_metadata(r, m->id, name, url);
+		need_page(r, m->id, name, true);
 	} else {
 		broken(r, "a NEED of an unknown kind");
 	}
@@ -485,7 +556,7 @@ static bool is_offered(struct resolve *r, const struct lock_dist *d)
 		return false;
 	if (line.sha256[0])
 		ok = ok && strcmp(line.sha256, d->sha256) == 0;
-	else if (!written || !strstr(r->text, d->sha256)) {
+	else if (!written || !strcasestr(r->asked.text, d->sha256)) {
 		bool found = false;
 
 		for (struct known *k = r->known; k; k = k->next)
@@ -522,7 +593,7 @@ static void on_result(struct resolve *r, const struct wire_msg *m)
 		broken(r, "its lock is not one");
 		return;
 	}
-	if (r->python_tag && strcmp(lock->python_tag, r->python_tag) != 0) {
+	if (r->asked.python_tag && strcmp(lock->python_tag, r->asked.python_tag) != 0) {
 		lock_free(lock);
 		broken(r, "a lock for another interpreter");
 		return;
@@ -619,7 +690,7 @@ static void on_resolver(void *arg, int stream, const struct err *err)
 		uv_pipe_init(r->index->loop, r->pipe, 0);
 		r->pipe->data = r;
 		must(uv_pipe_open(r->pipe, fd) == 0);
-		wire_put_str(&m, WIRE_T_BODY, r->request);
+		wire_put_str(&m, WIRE_T_BODY, r->asked.request);
 		send_frame(r, &m);
 		if (!r->over)
 			uv_read_start((uv_stream_t *)r->pipe, on_alloc, on_read);
@@ -629,69 +700,10 @@ static void on_resolver(void *arg, int stream, const struct err *err)
 
 /* --- the request ------------------------------------------------------------------------- */
 
-static int set_text(json_t *root, struct buf *all, const char *key, const char *text,
-		    struct err *err)
-{
-	if (!text)
-		return 0;
-	if (strlen(text) > LIMIT_REQUIREMENTS_BYTES)
-		return err_set(err, ERR_LIMIT, "%s has more than %lu bytes", key,
-			       LIMIT_REQUIREMENTS_BYTES);
-	if (json_object_set_new(root, key, json_string(text)) < 0)
-		return err_set(err, ERR_USAGE, "%s is not UTF-8 text", key);
-	return buf_putf(all, err, "%s\n", text);
-}
-
-static int set_with(json_t *root, struct buf *all, const char *const *with, struct err *err)
-{
-	json_t *list = json_array();
-
-	json_object_set_new(root, "with", list);
-	for (size_t i = 0; with && with[i]; i++) {
-		if (strlen(with[i]) > 4096 || i > LIMIT_LOCK_DISTS)
-			return err_set(err, ERR_LIMIT, "too many or too long requirements");
-		if (json_array_append_new(list, json_string(with[i])) < 0)
-			return err_set(err, ERR_USAGE, "a requirement is not UTF-8 text");
-		if (buf_putf(all, err, "%s\n", with[i]) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static int set_python(struct resolve *r, json_t *root, const char *info, struct err *err)
-{
-	json_error_t jerr;
-	json_t *python = info ? json_loads(info, 0, &jerr) : NULL;
-	const char *tag = json_string_value(json_object_get(python, "cache_tag"));
-
-	if (!tag) {
-		json_decref(python);
-		return err_set(err, ERR_USAGE, "the interpreter was not described");
-	}
-	r->python_tag = mem_strdup(tag);
-	json_object_set_new(root, "python", python);
-	return 0;
-}
-
-static int fill(struct resolve *r, const struct index_request *q, json_t *root, struct buf *all,
-		struct err *err)
-{
-	if (set_with(root, all, q->with, err) < 0 ||
-	    set_text(root, all, "requirements", q->requirements, err) < 0 ||
-	    set_text(root, all, "pep723", q->pep723, err) < 0 ||
-	    set_text(root, all, "pyproject", q->pyproject, err) < 0 ||
-	    set_text(root, all, "pylock", q->pylock, err) < 0)
-		return -1;
-	return set_python(r, root, q->python_info, err);
-}
-
 static int prepare(struct resolve *r, const struct index_request *q, struct err *err)
 {
-	auto_buf struct buf all = BUF_MAX(8 * LIMIT_REQUIREMENTS_BYTES);
 	struct index *index = r->index;
 	struct clean clean;
-	json_t *root;
-	char *text;
 	int rc;
 
 	if (!q->pip_settings && !index->settings)
@@ -705,19 +717,12 @@ static int prepare(struct resolve *r, const struct index_request *q, struct err 
 		if (q->index_url && settings_add_index(r->settings, q->index_url, true, err) < 0)
 			return -1;
 	}
+	r->settings->offline = r->settings->offline || q->offline;
+	r->settings->refresh = q->refresh;
 	clean_request(&clean, r->settings, q);
-	root = json_object();
-	rc = fill(r, &clean.q, root, &all, err);
+	rc = asked_build(&r->asked, &clean.q, err);
 	clean_done(&clean);
-	text = rc < 0 ? NULL : json_dumps(root, JSON_COMPACT);
-	json_decref(root);
-	if (rc < 0)
-		return -1;
-	r->request = text;
-	r->text = buf_steal(&all);
-	if (!text || strlen(text) > LIMIT_FRAME_BYTES / 2)
-		return err_set(err, ERR_LIMIT, "the requirements are too large");
-	return 0;
+	return rc;
 }
 
 static void on_refused(uv_timer_t *t)

@@ -228,7 +228,7 @@ int settings_add_index(struct settings *s, const char *url, bool first, struct e
 	return 0;
 }
 
-static int add_link(struct settings *s, const char *link, struct err *err)
+int settings_add_link(struct settings *s, const char *link, struct err *err)
 {
 	char *clean;
 
@@ -240,10 +240,22 @@ static int add_link(struct settings *s, const char *link, struct err *err)
 		clean = mem_strdup(link);
 	if (!clean)
 		return err_set(err, ERR_USAGE,
-			       "a find-links entry of pip's configuration is "
-			       "neither a directory nor an URL");
+			       "a find-links entry is neither a directory nor an URL; check "
+			       "--find-links and pip's configuration");
+	if (s->nlinks > LIMIT_INDEX_SOURCES) {
+		free(clean);
+		return err_set(err, ERR_LIMIT, "more than %d find-links entries",
+			       LIMIT_INDEX_SOURCES);
+	}
 	list_add(&s->links, &s->nlinks, clean);
 	return 0;
+}
+
+void settings_drop_indexes(struct settings *s)
+{
+	list_free(s->indexes, s->nindexes);
+	s->indexes = NULL;
+	s->nindexes = 0;
 }
 
 static int add_trusted(struct settings *s, const char *host, struct err *err)
@@ -319,7 +331,7 @@ static int parse_root(struct settings *s, json_t *root, const char *index_url, s
 		return -1;
 	if (each(s, json_object_get(root, "first_indexes"), add_first, err) < 0 ||
 	    each(s, json_object_get(root, "extra_index_urls"), add_extra, err) < 0 ||
-	    each(s, json_object_get(root, "find_links"), add_link, err) < 0 ||
+	    each(s, json_object_get(root, "find_links"), settings_add_link, err) < 0 ||
 	    each(s, json_object_get(root, "trusted_hosts"), add_trusted, err) < 0)
 		return -1;
 	parse_auth(s, json_object_get(root, "auth"));
@@ -375,6 +387,8 @@ struct settings *settings_copy(const struct settings *s)
 		*text_of(c, i) = mem_strdup(*text_of(s, i));
 	c->offline = s->offline;
 	c->timeout_s = s->timeout_s;
+	c->offline = s->offline;
+	c->refresh = s->refresh;
 	return c;
 }
 

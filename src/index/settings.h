@@ -35,6 +35,7 @@ struct settings {
 	char *http_proxy, *https_proxy, *no_proxy;
 	long timeout_s; /* without a byte */
 	bool offline;	/* nothing is asked of any network */
+	bool refresh;	/* what is kept is asked for again */
 };
 
 /* json is pipconf.py's; index_url (NULL: none) replaces the first index. */
@@ -46,6 +47,9 @@ struct settings *settings_copy(const struct settings *s);
 /* A requirements file may name indexes too. first: it replaces the configured one. */
 warn_unused int settings_add_index(struct settings *s, const char *url, bool first,
 				   struct err *err);
+/* --find-links: a directory's absolute path or the URL of a page */
+warn_unused int settings_add_link(struct settings *s, const char *link, struct err *err);
+void settings_drop_indexes(struct settings *s); /* --no-index */
 /* A copy of text without the credentials of the URLs in it; they are remembered in s. */
 char *settings_take_auths(struct settings *s, const char *text);
 /* Of those of its origin, the one with whose path the URL's goes along for longest. */

@@ -18,7 +18,7 @@ static void look(const char *dir)
 	char **names;
 
 	must(fd >= 0);
-	if (upload_find_needs(dir, &needs, &err) == 0)
+	if (upload_find_needs(dir, NULL, &needs, &err) == 0)
 		upload_needs_done(&needs);
 	function_settings_init(&settings);
 	must(upload_find_entry(dir, &settings, &err) < 0 || settings.entry[0]);

@@ -20,8 +20,8 @@ static void check_line(const char *line, size_t len)
 		tabs += line[i] == '\t';
 	}
 	must(*name && !strchr(name, '/'));
-	must(tabs == 0 || tabs == 6);
-	must((tabs == 6) == name_is_wheel(name));
+	must(tabs == 0 || tabs == 7);
+	must((tabs == 7) == name_is_wheel(name));
 }
 
 static void check_digest(const struct buf *digest)
@@ -45,7 +45,8 @@ static void check_filtered(const struct buf *filtered)
 		struct digest_line found;
 		char *url = strchr(text, '\t');
 
-		url = url ? strchr(url + 1, '\t') : NULL;
+		for (int i = 0; i < 3 && url; i++) /* rank, build, file name */
+			url = strchr(url + 1, '\t');
 		if (!url)
 			continue; /* a name, or the counts */
 		url[1 + strcspn(url + 1, "\t")] = '\0';

@@ -437,6 +437,13 @@ void index_use(struct index *index, const struct index_request *request, const s
 {
 }
 
+void index_take(struct index *index, const char *path, int fd, index_local_fn done, void *arg)
+{
+	struct index_local local = { .path = (char *)path, .size_bytes = 1 };
+
+	done(arg, &local, NULL);
+}
+
 void index_request_key(const struct index_request *request, char *out)
 {
 	snprintf(out, 65, "key-%s", request->requirements ? request->requirements : "");

@@ -4,7 +4,9 @@
  *
  *     index_tool [options] REQUIREMENT...
  *       --cache DIR  --info FILE  --settings FILE  --index-url URL  --resolver DIR:DIR
- *       --requirements FILE  --pyproject FILE  --pep723 FILE  --pylock FILE
+ *       --requirements FILE  --pyproject FILE  --pep723 FILE  --pylock FILE  --inputs FILE
+ *       --wheel FILE  a local wheel, known to the resolver by its absolute path; repeatable
+ *       --offline
  *       --fetch      have every wheel in the cache too
  *       --early      begin with wheels that are likely
  *       --twice      ask for every wheel twice
@@ -39,6 +41,8 @@ struct tool {
 	uv_timer_t closer;
 	uint64_t up_us; /* when the resolver was up */
 	size_t wheels_left;
+	struct index_local locals[8];
+	size_t nlocals;
 	int status;
 };
 
@@ -162,6 +166,37 @@ static void run_once(struct tool *t)
 		continue;
 }
 
+static void on_taken(void *arg, const struct index_local *local, const struct err *err)
+{
+	struct tool *t = arg;
+
+	if (err) {
+		fprintf(stderr, "error: %s: %s\n", err_kind_name(err->kind), err->text);
+		t->status = err_exit_code(err->kind);
+	} else {
+		memcpy(t->locals[t->nlocals].sha256, local->sha256, sizeof(local->sha256));
+		t->locals[t->nlocals].size_bytes = local->size_bytes;
+	}
+	t->done = true;
+}
+
+static void take_wheels(struct tool *t)
+{
+	size_t n = t->nlocals;
+
+	for (t->nlocals = 0; t->nlocals < n && t->status == 0; t->nlocals++) {
+		int fd = open(t->locals[t->nlocals].path, O_RDONLY | O_CLOEXEC);
+
+		t->done = false;
+		index_take(t->index, t->locals[t->nlocals].path, fd, on_taken, t);
+		while (!t->done && uv_run(&t->loop, UV_RUN_ONCE))
+			continue;
+		close(fd);
+	}
+	t->request.locals = t->locals;
+	t->request.nlocals = t->nlocals;
+}
+
 struct option {
 	const char *name;
 	const char **to;
@@ -185,6 +220,10 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 			t->fetch = true;
 		} else if (strcmp(argv[i], "--early") == 0) {
 			t->request.wheels = true;
+		} else if (strcmp(argv[i], "--offline") == 0) {
+			t->request.offline = true;
+		} else if (strcmp(argv[i], "--wheel") == 0 && argv[i + 1]) {
+			t->locals[t->nlocals++].path = argv[++i];
 		} else if (strcmp(argv[i], "--twice") == 0) {
 			t->twice = true;
 		} else if (strcmp(argv[i], "--at-lock") == 0) {
@@ -215,6 +254,7 @@ int main(int argc, char **argv)
 		{ "--pyproject", &t.request.pyproject, true },
 		{ "--pep723", &t.request.pep723, true },
 		{ "--pylock", &t.request.pylock, true },
+		{ "--inputs", &t.request.inputs, true },
 		{ NULL, NULL, false },
 	};
 	int repeat = read_args(&t, argv, options, with);
@@ -229,6 +269,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "error: %s\n", err.text);
 		return 2;
 	}
+	take_wheels(&t);
 	for (int i = 0; i < repeat && t.status == 0; i++)
 		run_once(&t);
 	if (t.status == 0 && lock_print(t.lock, &out, &err) == 0)

@@ -539,7 +539,8 @@ static void test_run(void **state)
 				 .cwd = "/srv",
 				 .with = with,
 				 .stdio = { -1, -1, -1 },
-				 .tty = -1 };
+				 .tty = -1,
+				 .result = -1 };
 	struct run_answer a = { 0 }, b = { 0 }, c = { 0 };
 	struct run *run = functions_run(x->f, &r, &events, &a);
 

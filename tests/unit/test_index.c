@@ -67,7 +67,8 @@ static void test_json_page(void **state)
 		  "{\"meta\":{\"api-version\":\"1.1\"},\"files\":["
 		  "{\"filename\":\"a-1-py3-none-any.whl\",\"url\":\"../../f/a-1-py3-none-any.whl\","
 		  "\"hashes\":{\"sha256\":\"" SUM "\"},\"size\":7,\"requires-python\":\">=3.8\","
-		  "\"yanked\":\"broken\",\"core-metadata\":{\"sha256\":\"" SUM "\"}},"
+		  "\"yanked\":\"broken\",\"upload-time\":\"2026-01-02T03:04:05Z\","
+		  "\"core-metadata\":{\"sha256\":\"" SUM "\"}},"
 		  "{\"filename\":\"a-2-py3-none-any.whl\",\"url\":\"javascript:alert(1)\"},"
 		  "{\"filename\":\"a-3-py3-none-any.whl\",\"url\":\"https://u:p@h/a#sha256=0\","
 		  "\"requires-python\":\"x\\ty\"},"
@@ -76,8 +77,8 @@ static void test_json_page(void **state)
 		  &out);
 	assert_string_equal(out.data, "a-1-py3-none-any.whl\t"
 				      "https://h.example/f/a-1-py3-none-any.whl\t" SUM
-				      "\t7\t>=3.8\t1\t" SUM "\n"
-				      "a-4-py3-none-any.whl\thttps://h/4\t\t0\t\t0\t\n"
+				      "\t7\t>=3.8\t1\t" SUM "\t2026-01-02T03:04:05Z\n"
+				      "a-4-py3-none-any.whl\thttps://h/4\t\t0\t\t0\t\t\n"
 				      "a-1.tar.gz\n");
 }
 
@@ -95,9 +96,9 @@ static void test_html_page(void **state)
 	assert_string_equal(out.data,
 			    "a-1+x-py3-none-any.whl\t"
 			    "https://h.example/f/a-1%2Bx-py3-none-any.whl\t" SUM
-			    "\t0\t>=3.8,<4\t1\t\n"
+			    "\t0\t>=3.8,<4\t1\t\t\n"
 			    "a-2-py3-none-any.whl\t"
-			    "https://h.example/simple/a/a-2-py3-none-any.whl\t\t0\t\t0\t1\n"
+			    "https://h.example/simple/a/a-2-py3-none-any.whl\t\t0\t\t0\t1\t\n"
 			    "a-2.tar.gz\n");
 }
 
@@ -125,15 +126,15 @@ static void test_filter_and_find(void **state)
 
 	tags_add(t, "py3-none-any");
 	assert_int_equal(buf_puts(&digest,
-				  "a-1-py3-none-any.whl\thttps://h/1\t" SUM "\t7\t\t0\t1\n"
-				  "b-1-py3-none-any.whl\thttps://h/b\t\t0\t\t0\t\n"
-				  "a-1-cp27-none-any.whl\thttps://h/2\t\t0\t\t0\t\n"
+				  "a-1-py3-none-any.whl\thttps://h/1\t" SUM "\t7\t\t0\t1\t\n"
+				  "b-1-py3-none-any.whl\thttps://h/b\t\t0\t\t0\t\t\n"
+				  "a-1-cp27-none-any.whl\thttps://h/2\t\t0\t\t0\t\t\n"
 				  "a-1.tar.gz\n",
 				  &err),
 			 0);
 	assert_int_equal(digest_filter(&digest, "a", t, false, &out), 0);
-	assert_string_equal(out.data, "0\ta-1-py3-none-any.whl\thttps://h/1\t" SUM
-				      "\t7\t\t0\t1\nwheels=2 other=1\n");
+	assert_string_equal(out.data, "1\t0\t\ta-1-py3-none-any.whl\thttps://h/1\t" SUM
+				      "\t7\t\t0\t1\t\nwheels=2 other=1\n");
 	assert_false(digest_find(&out, "https://h/2", &line));
 	assert_false(digest_find(&out, "https://h/1\t" SUM, &line));
 	assert_true(digest_find(&out, "https://h/1", &line));

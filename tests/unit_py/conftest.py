@@ -48,6 +48,7 @@ class File:
     yanked: bool = False
     sha256: str = None  # as the page says; "": not said
     core: bytes = None  # the metadata file beside the wheel
+    uploaded: str = None
     ranges: bool = True
     cut: int = 0  # so many bytes are missing, each time
     fail: list = field(default_factory=list)  # statuses to answer first
@@ -105,6 +106,8 @@ class LocalIndex:
             entry.update({"size": len(file.data), "yanked": file.yanked})
             if file.python:
                 entry["requires-python"] = file.python
+            if file.uploaded:
+                entry["upload-time"] = file.uploaded
             if file.core is not None:
                 entry["core-metadata"] = {"sha256": hashlib.sha256(file.core).hexdigest()}
             listed.append(entry)
@@ -215,7 +218,7 @@ class Tool:
         self.resolver = f"{ROOT / 'python'}:{ROOT / 'tests/unit_py/standin'}"
 
     def __call__(self, *args, **texts) -> Answer:
-        """texts: requirements, pyproject, pep723, pylock."""
+        """texts: requirements, pyproject, pep723, pylock, inputs."""
         paths = {"info": json.dumps(self.info), "settings": json.dumps(self.settings), **texts}
         options = []
         for key, text in paths.items():

@@ -17,7 +17,7 @@ def need(fd, number, **f):
     p.send(fd, NEED, number, {getattr(p, "T_" + k): v for k, v in f.items()})
 def page(fd, name):
     need(fd, 0, KIND="tags", TEXT=["py3-none-any"])
-    need(fd, 1, KIND="page", NAME=name)
+    need(fd, 1, KIND="page", TEXT=[name])
     return p.recv(fd)[2][p.T_BODY].decode().split("\\n")[0].split("\\t")
 def result(fd, **dist):
     lock = {"python_tag": dist.pop("tag", "cpython-311"), "dists": [dist] if dist else []}
@@ -44,7 +44,7 @@ def test_honest_double_is_believed(index, lying):
     file = index.add("alpha")
     answer = lying(
         body="""
-    _, filename, url, sha256, size, *_ = page(fd, "alpha")
+    _, _, _, filename, url, sha256, size, *_ = page(fd, "alpha")
     result(fd, name="alpha", version="1.0", filename=filename, url=url, sha256=sha256,
            size=int(size))
 """
@@ -53,17 +53,21 @@ def test_honest_double_is_believed(index, lying):
 
 
 LIES = {
+    "a list that is not ended": """
+    need(fd, 0, KIND="tags", TEXT=["py3-none-any"])
+    need(fd, 1, KIND="page", TEXT="alpha")
+""",
     "another sha256": """
-    _, filename, url, sha256, *_ = page(fd, "alpha")
+    _, _, _, filename, url, sha256, *_ = page(fd, "alpha")
     result(fd, name="alpha", version="1.0", filename=filename, url=url, sha256="0"*64, size=5)
 """,
     "another url": """
-    _, filename, url, sha256, *_ = page(fd, "alpha")
+    _, _, _, filename, url, sha256, *_ = page(fd, "alpha")
     result(fd, name="alpha", version="1.0", filename=filename, url=url + "x", sha256=sha256,
            size=5)
 """,
     "another file name": """
-    _, filename, url, sha256, *_ = page(fd, "alpha")
+    _, _, _, filename, url, sha256, *_ = page(fd, "alpha")
     result(fd, name="alpha", version="2.0", filename="alpha-2.0-py3-none-any.whl", url=url,
            sha256=sha256, size=5)
 """,
@@ -79,12 +83,12 @@ LIES = {
 """,
     "metadata of a foreign url": """
     page(fd, "alpha")
-    need(fd, 2, KIND="metadata", NAME="alpha", URL="http://127.0.0.1:1/secret")
+    need(fd, 2, KIND="metadata", TEXT=["alpha", "http://127.0.0.1:1/secret"])
     p.recv(fd)
 """,
     "metadata of a file": """
     page(fd, "alpha")
-    need(fd, 2, KIND="metadata", NAME="alpha", URL="file:///etc/passwd")
+    need(fd, 2, KIND="metadata", TEXT=["alpha", "file:///etc/passwd"])
     p.recv(fd)
 """,
     "an index of its own": """
@@ -92,7 +96,7 @@ LIES = {
     p.recv(fd)
 """,
     "a name that is a path": """
-    need(fd, 0, KIND="page", NAME="../../etc")
+    need(fd, 0, KIND="page", TEXT=["../../etc"])
     p.recv(fd)
 """,
     "an unknown wish": """
