@@ -159,7 +159,8 @@ static void stop_now(uv_timer_t *timer);
 /* Close what is open, last first; the loop then runs out of handles and ends. */
 static void close_all(struct daemon *d)
 {
-	bool busy = d->functions && functions_idle_us(d->functions) == 0;
+	bool busy = (d->functions && functions_idle_us(d->functions) == 0) ||
+		    (d->store && store_is_busy(d->store));
 
 	api_close(d->api);
 	if (busy) {

@@ -158,7 +158,8 @@ static void compile_app(struct deploy *d, const char *env_path)
 			       JAIL_LIB "/compile_wheel.py",
 			       JAIL_APP,
 			       JAIL_APP,
-			       "0",
+			       JAIL_APP,
+			       "all",
 			       "1",
 			       NULL };
 	struct jail_job_spec spec = { .argv = argv,
