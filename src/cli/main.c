@@ -15,7 +15,8 @@ static const struct {
 } verbs[] = {
 	{ "run", verb_run },	   { "deploy", verb_deploy }, { "invoke", verb_invoke },
 	{ "ls", verb_ls },	   { "rm", verb_rm },	      { "logs", verb_logs },
-	{ "status", verb_status }, { "tree", verb_tree },     { "daemon", verb_daemon },
+	{ "status", verb_status }, { "tree", verb_tree },     { "cache", verb_cache },
+	{ "daemon", verb_daemon },
 };
 
 int complain(const struct err *err)

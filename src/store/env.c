@@ -67,41 +67,66 @@ void env_free(struct env *e)
 	free(e);
 }
 
-static struct env *find_ready(struct store *s, const char *hash)
+static struct env *find_env(struct store *s, const char *hash)
 {
 	for (struct env *e = s->ready; e; e = e->next)
-		if (strcmp(e->hash, hash) == 0) {
-			e->used = ++s->clock;
+		if (strcmp(e->hash, hash) == 0)
 			return e;
-		}
 	return NULL;
 }
 
-struct env *env_ready(struct store *s, const struct lock *lock)
+static struct env *new_env(struct store *s, const struct lock *lock)
 {
-	struct env *e = find_ready(s, lock->hash);
-	auto_free char *path = NULL, *late = NULL;
+	struct env *e = mem_new(struct env);
 	char version[16];
 
-	if (e)
-		return e;
-	path = store_env_path(s, lock->hash);
-	late = store_late_path(s, lock->hash);
-	if (access(path, F_OK) < 0)
-		return NULL;
 	version_of_tag(lock->python_tag, version, sizeof(version));
-	e = mem_new(struct env);
 	memcpy(e->hash, lock->hash, sizeof(e->hash));
-	e->path = steal(path);
+	e->path = store_env_path(s, lock->hash);
 	e->site = mem_printf("lib/python%s/site-packages", version);
 	e->pub = (struct store_env){ e->path, e->site };
-	e->late = access(late, F_OK) == 0;
 	e->ndists = lock->ndists;
-	e->used = ++s->clock;
 	e->next = s->ready;
 	s->ready = e;
+	return e;
+}
+
+/* Marked first, then looked for: whoever prunes it does it the other way round. */
+struct env *env_ready(struct store *s, const struct lock *lock)
+{
+	auto_free char *path = NULL, *late = NULL, *mark = NULL;
+	struct env *e = find_env(s, lock->hash);
+
+	if (e)
+		e->used = ++s->clock;
+	if (e && e->held)
+		return e;
+	path = store_env_path(s, lock->hash);
+	mark = mem_printf("envs.%s", lock->hash);
+	use_hold(s, mark);
+	if (access(path, F_OK) < 0) {
+		use_drop(s, mark);
+		return NULL;
+	}
+	late = store_late_path(s, lock->hash);
+	e = e ? e : new_env(s, lock);
+	e->held = true;
+	e->late = access(late, F_OK) == 0;
+	e->used = ++s->clock;
 	facts_touch(s, "envs", lock->hash);
 	return e;
+}
+
+void env_let_go(struct store *s)
+{
+	for (struct env *e = s->ready; e; e = e->next) {
+		auto_free char *mark = mem_printf("envs.%s", e->hash);
+
+		if (!e->held || e->late_work || !s->in_use || s->in_use(s->in_use_ctx, e->path))
+			continue;
+		e->held = false;
+		use_drop(s, mark);
+	}
 }
 
 const struct store_env *store_find_env(struct store *s, const struct lock *lock)
@@ -135,10 +160,24 @@ static void copy_python(const struct store_python *python, char **strings, struc
 	*out = (struct store_python){ strings[0], strings[1], strings[2], strings[3] };
 }
 
+/* The environment and what it is made of stay while somebody works at it. */
+static void hold_parts(struct store *s, const struct lock *lock, bool hold)
+{
+	auto_free char *env = mem_printf("envs.%s", lock->hash);
+	void (*change)(struct store * s, const char *name) = hold ? use_hold : use_drop;
+
+	change(s, env);
+	for (size_t i = 0; i < lock->ndists; i++) {
+		auto_free char *wheel = mem_printf("wheels.%s", lock->dists[i].sha256);
+
+		change(s, wheel);
+	}
+}
+
 static void late_done(struct late *l)
 {
 	struct store *s = l->s;
-	struct env *e = find_ready(s, l->lock->hash);
+	struct env *e = find_env(s, l->lock->hash);
 	auto_free char *path = store_late_path(s, l->lock->hash);
 
 	if (--l->missing)
@@ -150,6 +189,7 @@ static void late_done(struct late *l)
 			e->late = e->late_work = false;
 	}
 	s->lates--;
+	hold_parts(s, l->lock, false);
 	for (size_t i = 0; i < l->lock->ndists; i++) {
 		free(l->dists[i].merge.entry);
 		free(l->dists[i].merge.code[1]);
@@ -195,6 +235,7 @@ static void start_late(struct store *s, struct env *e, const struct lock *lock,
 	s->lates++;
 	l->s = s;
 	l->lock = lock_copy(lock);
+	hold_parts(s, l->lock, true);
 	copy_python(python, l->strings, &l->python);
 	l->site = mem_printf("%s/%s", e->path, e->site);
 	l->dists = mem_zero(lock->ndists + 1, sizeof(*l->dists));
@@ -235,6 +276,7 @@ static void free_work(struct env_work *w)
 	buf_done(&w->merge.warnings);
 	free(w->dists);
 	free(w->target);
+	hold_parts(w->s, w->lock, false);
 	lock_free(w->lock);
 	free(w);
 }
@@ -378,6 +420,7 @@ static struct env_work *new_work(struct store *s, const struct lock *lock,
 
 	w->s = s;
 	w->lock = lock_copy(lock);
+	hold_parts(s, w->lock, true);
 	copy_python(python, w->strings, &w->python);
 	w->dists = mem_zero(lock->ndists + 1, sizeof(*w->dists));
 	w->target = store_env_path(s, lock->hash);

@@ -104,10 +104,12 @@ static void on_settled(uv_work_t *work, int status)
 	}
 	free(job);
 	s->settling = false;
-	if (s->closing)
+	if (s->closing) {
 		store_release(s);
-	else
-		facts_settle(s);
+		return;
+	}
+	facts_settle(s);
+	cache_keep_budget(s);
 }
 
 void facts_settle(struct store *s)

@@ -72,5 +72,8 @@ warn_unused int unpack_all(struct wheel *w, int out_dir, struct err *err);
  * frees. */
 char *unpack_place(const struct wheel *w, const char *member);
 
+/* verify.c: is the entry below dir what its RECORD says, no file less and none more? */
+warn_unused int verify_entry(int dir, struct err *err);
+
 /* manifest.c: what the daemon needs to know of an entry without looking at its files. */
 warn_unused int manifest_write(struct wheel *w, int out_dir, struct err *err);

@@ -143,6 +143,8 @@ static int write_facts(const struct wheel *w, json_t *o, int dir, struct err *er
 		if (buf_putf(&scripts, err, "%s=%s\n", name, json_string_value(target)) < 0)
 			return -1;
 	}
+	if (w->lax && write_file(dir, "lax", "", err) < 0)
+		return -1;
 	if (write_file(dir, "sources", sources, err) < 0 ||
 	    write_file(dir, "dist-info", w->dist_info, err) < 0)
 		return -1;

@@ -116,8 +116,8 @@ static int open_lock(struct store *s, struct err *err)
 
 static int make_dirs(const struct store *s, struct err *err)
 {
-	static const char *const dirs[] = { "/wheels", "/bytecode", "/envs",
-					    "/tmp",    "/facts",    "/late" };
+	static const char *const dirs[] = { "/wheels", "/bytecode", "/envs", "/tmp",
+					    "/facts",  "/late",	    "/keep" };
 
 	for (size_t i = 0; i < array_len(dirs); i++) {
 		auto_free char *path = mem_printf("%s%s", s->dir, dirs[i]);
@@ -139,6 +139,9 @@ static int open_tmp(struct store *s, struct err *err)
 	s->tmp_lock = open(s->tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->tmp_lock < 0 || flock(s->tmp_lock, LOCK_EX) < 0)
 		return err_sys(err, errno, "locking '%s'", s->tmp);
+	s->uses = mem_printf("%s/uses", s->tmp);
+	if (mkdir(s->uses, 0700) < 0)
+		return err_sys(err, errno, "mkdir '%s'", s->uses);
 	return 0;
 }
 
@@ -152,6 +155,7 @@ int store_open(uv_loop_t *loop, const struct store_config *config, struct store 
 	s->jail = config->jail;
 	s->index = config->index;
 	s->dir = mem_strdup(config->dir);
+	s->downloads = mem_strdup(config->downloads);
 	s->lax = config->accept_record;
 	s->strict = config->strict;
 	s->tmp_lock = s->lock = -1;
@@ -163,14 +167,24 @@ int store_open(uv_loop_t *loop, const struct store_config *config, struct store 
 		store_close(s);
 		return err_wrap(err, "opening the store");
 	}
+	s->budget = config->budget_bytes ? config->budget_bytes : cache_default_budget(s->dir);
 	*out = s;
 	return 0;
 }
 
+void store_ask(struct store *s, store_in_use_fn in_use, void *ctx)
+{
+	s->in_use = in_use;
+	s->in_use_ctx = ctx;
+}
+
 void store_release(struct store *s)
 {
-	if (s->entries || s->codes || s->envs || s->lates || s->settling)
+	if (s->entries || s->codes || s->envs || s->lates || s->settling || s->caching)
 		return;
+	use_free(s);
+	free(s->uses);
+	free(s->downloads);
 	free(s->tmp);
 	free(s->dir);
 	free(s);
@@ -178,7 +192,7 @@ void store_release(struct store *s)
 
 bool store_is_busy(const struct store *s)
 {
-	return s->entries || s->codes || s->envs || s->lates;
+	return s->entries || s->codes || s->envs || s->lates || s->caching;
 }
 
 void store_close(struct store *s)

@@ -54,6 +54,8 @@ struct store_config {
 	struct index *index;		  /* wheels come from here */
 	const char *const *accept_record; /* dists whose RECORD is not compared; NULL-terminated */
 	bool strict;			  /* two dists, one path, other bytes: an error */
+	const char *downloads;		  /* where room index keeps wheels: pruned, too */
+	uint64_t budget_bytes;		  /* of tiers 1 and 2; 0: a fifth of the file system */
 };
 
 warn_unused int store_open(uv_loop_t *loop, const struct store_config *config, struct store **out,
@@ -61,6 +63,24 @@ warn_unused int store_open(uv_loop_t *loop, const struct store_config *config, s
 void store_close(struct store *store);
 /* Is something being fetched, installed or compiled? */
 bool store_is_busy(const struct store *store);
+
+/* Who is asked before environments are pruned; until then all stay. */
+void store_ask(struct store *store, store_in_use_fn in_use, void *ctx);
+/* The environments that deployed functions of this owner (a name for its state) need, by lock
+ * hash, NULL-terminated: they stay while no daemon runs, too. */
+warn_unused int store_keep(struct store *store, const char *owner, const char *const *hashes,
+			   struct err *err);
+
+/* For a person, as JSON text (docs/API.md); text is NULL on failure. */
+typedef void (*store_text_fn)(void *arg, const char *text, const struct err *err);
+struct store_prune {
+	uint64_t to_bytes; /* UINT64_MAX: no bound */
+	double older_s;	   /* what was not used for so long goes; 0: no bound */
+};
+void store_list(struct store *store, store_text_fn done, void *arg);
+void store_prune(struct store *store, const struct store_prune *ask, store_text_fn done, void *arg);
+/* Compare every file with what it should be; nothing is changed. */
+void store_verify(struct store *store, store_text_fn done, void *arg);
 
 /* The environment of a lock if it is ready now (one stat or less), else NULL. NULL, too, when
  * store_make_env() must be called once to go on with what an earlier daemon left undone. */

@@ -13,6 +13,7 @@ struct entry_work; /* entry.c: one wheel on its way into the store */
 struct code_work;  /* code.c: one part of a wheel's bytecode */
 struct env_work;   /* env.c: one environment on its way */
 struct fact;	   /* facts.c */
+struct use;	   /* use.c */
 
 /* An environment that is ready: its facts, cached. */
 struct env {
@@ -20,6 +21,7 @@ struct env {
 	char hash[65];
 	char *path, *site;
 	struct store_env pub;
+	bool held;	    /* this daemon needs it, and says so (use.c) */
 	bool late;	    /* bytecode that nobody waits for is not in it yet */
 	bool late_work;	    /* this daemon is at it */
 	json_t **manifests; /* by dist of the lock; loaded when first asked for */
@@ -38,7 +40,8 @@ struct store {
 	struct index *index;
 	char *dir, *tmp; /* tmp: this daemon's own directory below DIR/tmp */
 	char *uses;	 /* tmp/uses: what this daemon needs, by name */
-	char *wheels_dir;
+	char *downloads; /* wheels as fetched: room index's */
+	struct use *held;
 	int tmp_lock, lock;
 	uint64_t counter;
 	struct entry_work *entries; /* in work */
@@ -50,7 +53,9 @@ struct store {
 	size_t lates;		   /* environments that get the rest of their bytecode */
 	struct fact *unsettled;	   /* published, not yet durable */
 	bool settling, closing;
+	int caching; /* listings, prunings, verifications */
 	int cpus;
+	uint64_t budget;
 	bool strict;
 	const char *const *lax; /* names whose RECORD is not compared */
 	store_in_use_fn in_use;
@@ -87,6 +92,18 @@ void facts_touch(struct store *s, const char *kind, const char *name);
 /* At open: after a restart of the machine, what is not known to be durable is dropped. */
 warn_unused int facts_recover(struct store *s, struct err *err);
 
+/* use.c: what this daemon needs, counted by name ("envs.HASH", "wheels.SHA256"). */
+void use_hold(struct store *s, const char *name);
+void use_drop(struct store *s, const char *name);
+void use_free(struct store *s);
+/* Any thread. Does any daemon that lives need it? Under the exclusive lock. */
+bool use_is_needed(const char *store_dir, const char *name);
+bool use_is_kept(const char *store_dir, const char *env_hash);
+
+/* cache.c: after something was added: prune when there is more than the budget. */
+void cache_keep_budget(struct store *s);
+uint64_t cache_default_budget(const char *dir);
+
 /* entry.c: the sources of one wheel. done is called later or at once; err NULL: the entry is
  * there. */
 typedef void (*entry_fn)(void *arg, const struct err *err);
@@ -112,6 +129,8 @@ int code_parts(size_t sources);
 /* env.c */
 struct env *env_ready(struct store *s, const struct lock *lock);
 void env_free(struct env *e);
+/* Give up the marks of environments that nothing here needs; they may be found again. */
+void env_let_go(struct store *s);
 
 /* merge.c: on the thread pool; touches nothing but the disk and its arguments. */
 struct merge_dist {
