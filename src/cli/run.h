@@ -19,9 +19,9 @@ struct words {
 /* The command line of `run`, and what follows from it. */
 struct run_options {
 	struct words with, reads, writes, envs, indexes;
-	const char *requirements_file, *index_url, *python;
+	const char *requirements_file, *index_url, *python, *from;
 	bool timing, quiet, json, offline, allow_all, env_all, write_cwd;
-	const char *kind; /* "file" "stdin" "code" "module" "prompt" */
+	const char *kind; /* "file" "stdin" "code" "module" "prompt" "command" */
 	const char *code;
 	char **args; /* sys.argv behind its first word */
 	int nargs;

@@ -85,8 +85,9 @@ static int simple(struct run_options *o, const char *arg)
 static int valued(struct run_options *o, int argc, char **argv, int *i)
 {
 	static const char *const names[] = { "--with", "--with-requirements", "--index-url",
-					     "--python", "--index" };
-	const char **places[] = { NULL, &o->requirements_file, &o->index_url, &o->python, NULL };
+					     "--python", "--index", "--from" };
+	const char **places[] = { NULL, &o->requirements_file, &o->index_url, &o->python, NULL,
+				 &o->from };
 	char *value;
 
 	for (size_t f = 0; f < array_len(names); f++) {
@@ -144,6 +145,21 @@ static int parse_target(int argc, char **argv, int i, struct run_options *o)
 	return 0;
 }
 
+/* A word that is no file here is a command of the packages, as with uvx. */
+static int find_command(struct run_options *o)
+{
+	bool packages = o->with.n || o->requirements_file;
+
+	if (o->from && (strcmp(o->kind, "file") != 0 || strchr(o->code, '/')))
+		return usage_error("run", "--from DIST wants the name of one of its commands");
+	if (o->from && add_with(&o->with, (char *)o->from))
+		return 2;
+	if (o->from || (strcmp(o->kind, "file") == 0 && packages && !strchr(o->code, '/') &&
+			access(o->code, F_OK) < 0))
+		o->kind = "command";
+	return 0;
+}
+
 int run_parse(int argc, char **argv, struct run_options *o)
 {
 	int i = 1;
@@ -166,5 +182,7 @@ int run_parse(int argc, char **argv, struct run_options *o)
 		if (rc == 0)
 			break;
 	}
-	return parse_target(argc, argv, i, o);
+	if (parse_target(argc, argv, i, o))
+		return 2;
+	return find_command(o);
 }

@@ -93,7 +93,7 @@ struct run_mount {
 	bool writable;
 };
 struct run_request {
-	const char *kind;	 /* "file" "stdin" "code" "module" "prompt" */
+	const char *kind;	 /* "file" "stdin" "code" "module" "prompt" "command" */
 	const char *code;	 /* path, code or module name */
 	const char *const *argv; /* sys.argv, NULL-terminated */
 	const char *const *orig_argv;

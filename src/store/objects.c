@@ -29,8 +29,8 @@ const char *object_kind_name(enum object_kind kind)
 	return kind_names[kind];
 }
 
-/* Without a fact: measured. */
-static uint64_t tree_bytes(int dirfd, const char *name)
+/* Without a fact: measured. Of an environment only what is not a link into an entry. */
+static uint64_t tree_bytes(int dirfd, const char *name, bool links)
 {
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -42,9 +42,10 @@ static uint64_t tree_bytes(int dirfd, const char *name)
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
 		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		total += (uint64_t)st.st_blocks * 512;
+		if (links || S_ISDIR(st.st_mode) || st.st_nlink == 1)
+			total += (uint64_t)st.st_blocks * 512;
 		if (S_ISDIR(st.st_mode))
-			total += tree_bytes(fd, e->d_name);
+			total += tree_bytes(fd, e->d_name, links);
 	}
 	if (dir)
 		closedir(dir);
@@ -72,7 +73,7 @@ static void read_fact(const char *dir, struct object *o, int kind_fd)
 	}
 	if (fstatat(kind_fd, o->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		o->used_s = seconds(&st.st_mtim);
-	o->bytes = tree_bytes(kind_fd, o->name);
+	o->bytes = tree_bytes(kind_fd, o->name, o->kind != OBJECT_ENV);
 	o->cost_ms = o->kind == OBJECT_DOWNLOAD ? FETCH_MS + o->bytes / FETCH_BYTES_PER_MS : 500;
 }
 
