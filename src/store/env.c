@@ -343,8 +343,11 @@ static void on_merged(uv_work_t *work, int status)
 						 : NULL;
 	     line; line = strtok_r(NULL, "\n", &save)) {
 		log_warn("store", "%s", line);
-		if (w->progress)
-			w->progress(w->progress_arg, line);
+		if (w->progress) {
+			auto_free char *text = mem_printf("warning: %s", line);
+
+			w->progress(w->progress_arg, text);
+		}
 	}
 	if (w->err.kind)
 		err_wrap(&w->err, "building the environment");
