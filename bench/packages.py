@@ -43,7 +43,7 @@ class Pipsqueak:
         self.store = os.path.join(base, "cache", "store")
         self.env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         self.env["PIPSQUEAK_DIR"] = base
-        self.daemon = None
+        self.daemon, self.gone = None, 0
 
     def start(self):
         self.daemon = subprocess.Popen([os.path.join(self.build, "pipsqueakd"), "--dir", self.base, "--lib",
@@ -78,10 +78,11 @@ class Pipsqueak:
         return bool(glob.glob(os.path.join(self.store, "facts", "envs.*")))
 
     def forget(self, *what):
-        """What was unpacked goes, the wheels stay."""
+        """What was unpacked goes, the wheels stay. Moved away, not removed: ext4 is slow for a while after much was."""
         self.stop()
+        self.gone += 1
         for name in what:
-            shutil.rmtree(os.path.join(self.store, name), ignore_errors=True)
+            os.rename(os.path.join(self.store, name), os.path.join(self.base, "gone-%d-%s" % (self.gone, name)))
         os.sync()
         self.start()
 

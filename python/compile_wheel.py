@@ -9,14 +9,15 @@ WHICH is "all"; "first": what an import of the wheel's top-level packages will l
 module level tell (a guess: it decides what is compiled first, never what is right); or "rest": what is not below HAVE.
 WORKERS processes are forked from this one; they ask for one file after the other, so they end together.
 """
+import _imp
 import gc
 import os
 import select
 import sys
-from importlib._bootstrap_external import _code_to_hash_pyc
-from importlib.util import source_hash
-from opcode import opmap
+from _frozen_importlib_external import MAGIC_NUMBER, _code_to_hash_pyc  # importlib.util takes as long as all else
 
+
+MAGIC = int.from_bytes(MAGIC_NUMBER, "little")
 TAIL = "." + sys.implementation.cache_tag + ".pyc"
 AHEAD = 2  # files that a worker holds: it never waits for the next
 
@@ -42,6 +43,8 @@ def target(out, path):
 
 def imports(code):
     """(level, module, names) of the import statements at module level."""
+    from opcode import opmap
+
     text, extended, before = code.co_code, 0, [None, None]
     for i in range(0, len(text), 2):
         op, arg = text[i], text[i + 1] | extended
@@ -98,7 +101,7 @@ class Compiler:
         if self.site == self.out and os.path.lexists(to):
             os.unlink(to)  # uploaded with the sources, by another id
         with open(to, "wb", 0) as f:
-            f.write(_code_to_hash_pyc(code, source_hash(source), False))
+            f.write(_code_to_hash_pyc(code, _imp.source_hash(MAGIC, source), False))
         return set(self.wheel.imported(path, code)) - {None} if self.wheel else set()
 
     def serve(self, requests, replies):
@@ -158,6 +161,11 @@ def run(compiler, todo, count):
             found = sorted(set(workers[ready].take()) - seen)
             seen.update(found)
             todo += found
+    for worker in workers.values():
+        os.close(worker.requests)
+    for worker in workers.values():
+        if os.waitpid(worker.pid, 0)[1]:
+            sys.exit("a worker failed")
 
 
 def main():
