@@ -57,17 +57,15 @@ static int check_tree(int dirfd, const char *name, int depth, struct look *look,
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	int rc = 0;
+	int rc = 0, more = 0;
 
 	if (!dir)
 		return err_sys(err, errno, "looking at '%s'", name);
 	if (depth > 100)
 		rc = err_set(err, ERR_CORRUPT, "'%s' is nested too deeply", name);
-	while (rc == 0 && (e = readdir(dir))) {
+	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0) {
 		struct stat st;
 
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
 		if (++look->files > 2 * LIMIT_WHEEL_MEMBERS)
 			rc = err_set(err, ERR_LIMIT, "too many files");
 		else if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -80,7 +78,7 @@ static int check_tree(int dirfd, const char *name, int depth, struct look *look,
 		look->bytes += (uint64_t)st.st_blocks * 512;
 	}
 	closedir(dir);
-	return rc;
+	return more < 0 ? -1 : rc;
 }
 
 static void publish_on_thread(uv_work_t *work)

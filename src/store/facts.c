@@ -151,9 +151,11 @@ static int recover_kind(struct store *s, const char *kind, bool same_boot, struc
 	auto_free char *path = mem_printf("%s/%s", s->dir, kind);
 	DIR *dir = opendir(path);
 	struct dirent *e;
-	int rc = 0;
+	int rc = 0, more = 0;
 
-	while (dir && rc == 0 && (e = readdir(dir))) {
+	if (!dir)
+		return err_sys(err, errno, "reading '%s'", path);
+	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0) {
 		if (e->d_name[0] == '.' || has_fact(s, kind, e->d_name))
 			continue;
 		if (same_boot) {
@@ -166,9 +168,8 @@ static int recover_kind(struct store *s, const char *kind, bool same_boot, struc
 			rc = fd_remove_tree(dirfd(dir), e->d_name, err);
 		}
 	}
-	if (dir)
-		closedir(dir);
-	return rc;
+	closedir(dir);
+	return more < 0 ? -1 : rc;
 }
 
 static int recover(struct store *s, struct err *err)

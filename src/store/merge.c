@@ -167,13 +167,11 @@ static int link_tree(struct walk *w, int from, int to, struct err *err)
 	int copy = fcntl(from, F_DUPFD_CLOEXEC, 0);
 	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *e;
-	int rc = 0;
+	int rc = 0, more = 0;
 
 	if (!dir)
 		return err_sys(err, errno, "reading a store entry");
-	while (rc == 0 && (e = readdir(dir))) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
+	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0) {
 		if (e->d_type == DT_DIR)
 			rc = link_dir(w, from, to, e->d_name, err);
 		else if (w->code)
@@ -182,7 +180,7 @@ static int link_tree(struct walk *w, int from, int to, struct err *err)
 			rc = place_file(w, from, to, e->d_name, err);
 	}
 	closedir(dir);
-	return rc;
+	return more < 0 ? -1 : rc;
 }
 
 /* One part of an entry to its place in the environment; absent parts are fine. */

@@ -97,10 +97,11 @@ static int load_kind(struct objects *all, const char *dir, const char *place, en
 {
 	DIR *d = opendir(place);
 	struct dirent *e;
+	int more;
 
 	if (!d)
 		return errno == ENOENT ? 0 : err_sys(err, errno, "reading '%s'", place);
-	while ((e = readdir(d))) {
+	while ((more = fd_next_entry(d, &e, err)) > 0) {
 		struct object *o;
 
 		if (e->d_name[0] == '.')
@@ -114,7 +115,7 @@ static int load_kind(struct objects *all, const char *dir, const char *place, en
 		all->bytes += o->bytes;
 	}
 	closedir(d);
-	return 0;
+	return more;
 }
 
 const struct object *objects_find(const struct objects *o, enum object_kind kind, const char *name)

@@ -77,18 +77,17 @@ static int copy_script(int from, int bin, const char *name, struct err *err)
 static int copy_scripts(int entry, int bin, struct err *err)
 {
 	int from = openat(entry, "data/scripts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int copy = from < 0 ? -1 : fcntl(from, F_DUPFD_CLOEXEC, 0);
-	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	DIR *dir = from < 0 ? NULL : fdopendir(from);
 	struct dirent *e;
-	int rc = 0;
+	int rc = 0, more = 0;
 
-	while (dir && rc == 0 && (e = readdir(dir)))
+	if (!dir)
+		return errno == ENOENT ? 0 : err_sys(err, errno, "reading the scripts");
+	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0)
 		if (e->d_type == DT_REG)
 			rc = copy_script(from, bin, e->d_name, err);
-	if (dir)
-		closedir(dir);
-	fd_close(&from);
-	return rc;
+	closedir(dir);
+	return more < 0 ? -1 : rc;
 }
 
 int scripts_write(int entry, int bin, struct err *err)

@@ -50,20 +50,18 @@ static int count_files(int dir, const char *name, size_t *count, struct err *err
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	int rc = 0;
+	int rc = 0, more = 0;
 
 	if (!d)
 		return errno == ENOENT ? 0 : err_sys(err, errno, "reading '%s'", name);
-	while (rc == 0 && (e = readdir(d))) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
+	while (rc == 0 && (more = fd_next_entry(d, &e, err)) > 0) {
 		if (e->d_type == DT_DIR)
 			rc = count_files(fd, e->d_name, count, err);
 		else
 			++*count;
 	}
 	closedir(d);
-	return rc;
+	return more < 0 ? -1 : rc;
 }
 
 static int read_whole(int dir, const char *path, struct buf *out, struct err *err)
