@@ -33,7 +33,7 @@ struct env_work {
 		struct env_work *work;
 		struct lock_dist *dist;
 	} * dists;
-	bool late;	/* part 1 of some bytecode was not there */
+	bool late;	/* some bytecode was not there */
 	struct err err; /* the first failure */
 	struct env_waiter *waiters;
 	index_progress_fn progress;
@@ -144,11 +144,14 @@ struct late {
 	struct store_python python;
 	char *strings[4], *site;
 	size_t missing;
-	struct late_dist {
+	bool failed;
+	struct late_part {
 		struct late *late;
 		struct merge_dist merge;
+		int part;
 		uv_work_t work;
-	} * dists;
+		struct err err;
+	} * parts; /* two for each dist */
 };
 
 static void copy_python(const struct store_python *python, char **strings, struct store_python *out)
@@ -174,6 +177,7 @@ static void hold_parts(struct store *s, const struct lock *lock, bool hold)
 	}
 }
 
+/* When something failed the mark stays: the next daemon tries again, this one does not. */
 static void late_done(struct late *l)
 {
 	struct store *s = l->s;
@@ -182,7 +186,7 @@ static void late_done(struct late *l)
 
 	if (--l->missing)
 		return;
-	if (!s->closing) {
+	if (!s->closing && !l->failed) {
 		if (unlink(path) < 0 && errno != ENOENT)
 			log_warn("store", "removing '%s': %m", path);
 		if (e)
@@ -190,14 +194,14 @@ static void late_done(struct late *l)
 	}
 	s->lates--;
 	hold_parts(s, l->lock, false);
-	for (size_t i = 0; i < l->lock->ndists; i++) {
-		free(l->dists[i].merge.entry);
-		free(l->dists[i].merge.code[1]);
+	for (size_t i = 0; i < 2 * l->lock->ndists; i++) {
+		free(l->parts[i].merge.entry);
+		free(l->parts[i].merge.code[l->parts[i].part]);
 	}
 	for (size_t i = 0; i < array_len(l->strings); i++)
 		free(l->strings[i]);
 	free(l->site);
-	free(l->dists);
+	free(l->parts);
 	lock_free(l->lock);
 	free(l);
 	if (s->closing)
@@ -206,24 +210,49 @@ static void late_done(struct late *l)
 
 static void link_on_thread(uv_work_t *work)
 {
-	struct late_dist *d = work->data;
-	struct err err;
+	struct late_part *p = work->data;
 
-	if (merge_code(d->late->site, &d->merge, 1, &err) < 0)
-		log_warn("store", "adding bytecode of %s: %s", d->merge.name, err.text);
+	if (merge_code(p->late->site, &p->merge, p->part, &p->err) == 0)
+		p->err.kind = ERR_NONE;
 }
 
 static void on_linked(uv_work_t *work, int status)
 {
-	late_done(((struct late_dist *)work->data)->late);
+	struct late_part *p = work->data;
+
+	if (p->err.kind) {
+		log_warn("store", "adding bytecode of %s: %s", p->merge.name, p->err.text);
+		p->late->failed = true;
+	}
+	late_done(p->late);
 }
 
 static void on_late_code(void *arg)
 {
-	struct late_dist *d = arg;
+	struct late_part *p = arg;
 
-	d->work.data = d;
-	must(uv_queue_work(d->late->s->loop, &d->work, link_on_thread, on_linked) == 0);
+	if (access(p->merge.code[p->part], F_OK) < 0) { /* told already */
+		p->late->failed = true;
+		late_done(p->late);
+		return;
+	}
+	p->work.data = p;
+	must(uv_queue_work(p->late->s->loop, &p->work, link_on_thread, on_linked) == 0);
+}
+
+static void want_part(struct late *l, size_t i, int part)
+{
+	const struct lock_dist *dist = &l->lock->dists[i];
+	struct code_want want = { dist->name, dist->sha256, &l->python, part };
+	struct late_part *p = &l->parts[2 * i + (size_t)part];
+
+	l->missing++;
+	*p = (struct late_part){ .late = l,
+				 .part = part,
+				 .merge = { .name = dist->name,
+					    .entry = store_entry_path(l->s, dist->sha256) } };
+	p->merge.code[part] = store_code_path(l->s, dist->sha256, l->python.cache_tag, part);
+	code_make(l->s, &want, on_late_code, p);
 }
 
 static void start_late(struct store *s, struct env *e, const struct lock *lock,
@@ -238,24 +267,12 @@ static void start_late(struct store *s, struct env *e, const struct lock *lock,
 	hold_parts(s, l->lock, true);
 	copy_python(python, l->strings, &l->python);
 	l->site = mem_printf("%s/%s", e->path, e->site);
-	l->dists = mem_zero(lock->ndists + 1, sizeof(*l->dists));
+	l->parts = mem_zero(2 * lock->ndists + 1, sizeof(*l->parts));
 	l->missing = 1;
-	for (size_t i = 0; i < l->lock->ndists; i++) {
-		const struct lock_dist *dist = &l->lock->dists[i];
-		struct code_want want = { dist->name, dist->sha256, &l->python, 1 };
-
-		if (code_parts(entry_sources(s, dist->sha256)) < 2)
-			continue;
-		l->missing++;
-		l->dists[i] = (struct late_dist){
-			.late = l,
-			.merge = { .name = dist->name,
-				   .entry = store_entry_path(s, dist->sha256),
-				   .code = { NULL, store_code_path(s, dist->sha256,
-								   python->cache_tag, 1) } }
-		};
-		code_make(s, &want, on_late_code, &l->dists[i]);
-	}
+	for (size_t i = 0; i < l->lock->ndists; i++)
+		for (int part = 0; part < code_parts(entry_sources(s, lock->dists[i].sha256));
+		     part++)
+			want_part(l, i, part);
 	late_done(l);
 }
 
@@ -374,7 +391,8 @@ static void merge(struct env_work *w)
 		d->entry = store_entry_path(s, dist->sha256);
 		for (int part = 0; part < parts; part++)
 			d->code[part] = store_code_path(s, dist->sha256, w->lock->python_tag, part);
-		w->late = w->late || (parts > 1 && access(d->code[1], F_OK) < 0);
+		for (int part = 0; part < parts; part++)
+			w->late = w->late || access(d->code[part], F_OK) < 0;
 		facts_touch(s, "wheels", dist->sha256);
 	}
 	w->merge.out = store_tmp_name(s);

@@ -50,14 +50,14 @@ static int write_fact(const struct store *s, int dir, const struct fact *f, stru
 {
 	auto_free char *text = mem_printf("%llu %llu\n", (unsigned long long)f->bytes,
 					  (unsigned long long)f->cost_ms);
-	auto_free char *temp = mem_printf(".%s.%d", f->file, getpid());
-	auto_close int fd = openat(dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	auto_free char *temp = mem_printf("%s/fact", s->tmp); /* one settling at a time */
+	auto_close int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return err_sys(err, errno, "creating '%s'", temp);
 	if (fd_write_all(fd, text, strlen(text), err) < 0)
 		return -1;
-	if (renameat(dir, temp, dir, f->file) < 0)
+	if (renameat(AT_FDCWD, temp, dir, f->file) < 0)
 		return err_sys(err, errno, "renaming to '%s'", f->file);
 	return 0;
 }

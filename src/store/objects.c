@@ -159,6 +159,8 @@ int objects_load(const char *dir, const char *downloads, struct objects *out, st
 {
 	*out = (struct objects){ 0 };
 	for (int kind = 0; kind < OBJECT_KINDS; kind++) {
+		if (kind == OBJECT_DOWNLOAD && !downloads)
+			continue;
 		auto_free char *place = kind == OBJECT_DOWNLOAD
 						? mem_strdup(downloads)
 						: mem_printf("%s/%s", dir, kind_names[kind]);

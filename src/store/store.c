@@ -168,6 +168,7 @@ int store_open(uv_loop_t *loop, const struct store_config *config, struct store 
 		return err_wrap(err, "opening the store");
 	}
 	s->budget = config->budget_bytes ? config->budget_bytes : cache_default_budget(s->dir);
+	facts_settle(s); /* what an earlier daemon left without facts */
 	*out = s;
 	return 0;
 }

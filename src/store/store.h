@@ -8,7 +8,7 @@
  *                                      will load; 1, the rest of a larger wheel
  *   DIR/envs/<lock hash>/              one environment laid out as a virtual environment, made of
  *                                      hard links; always mounted at JAIL_ENV
- *   DIR/late/<lock hash>               it lacks part 1 of some bytecode, which is added in time
+ *   DIR/late/<lock hash>               it lacks some bytecode, which is added in time
  *   DIR/facts/<kind>.<name>            the object is whole and on disk; modified: last used
  *   DIR/tmp/<daemon>/                  what is being built; goes with the daemon that made it
  *
