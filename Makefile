@@ -33,6 +33,7 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 
 bench: all ## bench/first: JSON and a table
 	$(PYTHON) bench/first.py --build $(BUILD)
+	$(PYTHON) bench/packages.py --build $(BUILD)
 
 lint: setup ## format, caps, headers, rooms, static analysis
 	tools/lint.sh
