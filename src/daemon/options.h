@@ -23,8 +23,8 @@ struct options {
 	uint64_t cache_bytes;		  /* budget of tiers 1 and 2; 0: a fifth of the disk */
 	char *accept_record[OPTION_DISTS + 1];
 	bool strict;
-	uint64_t idle_s;		  /* exit after idling; 0: never */
-	char *lib;			  /* our own files for sandboxes */
+	uint64_t idle_s; /* exit after idling; 0: never */
+	char *lib;	 /* our own files for sandboxes */
 	bool verbose, help, version;
 	char *state_dir, *cache_dir, *run_dir; /* what follows from dir, user and environment */
 };
