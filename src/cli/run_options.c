@@ -84,10 +84,11 @@ static int simple(struct run_options *o, const char *arg)
 /* Flags that take the next word; *i moves on. */
 static int valued(struct run_options *o, int argc, char **argv, int *i)
 {
-	static const char *const names[] = { "--with", "--with-requirements", "--index-url",
-					     "--python", "--index", "--from" };
-	const char **places[] = { NULL, &o->requirements_file, &o->index_url, &o->python, NULL,
-				 &o->from };
+	static const char *const names[] = { "--with",	    "--with-requirements",
+					     "--index-url", "--python",
+					     "--index",	    "--from" };
+	const char **places[] = { NULL,	   &o->requirements_file, &o->index_url, &o->python, NULL,
+				  &o->from };
 	char *value;
 
 	for (size_t f = 0; f < array_len(names); f++) {

@@ -89,6 +89,13 @@ static void publish_on_thread(uv_work_t *work)
 
 	if (check_tree(AT_FDCWD, b->out, 0, &look, &b->err) < 0)
 		return;
+	auto_free char *manifest = mem_printf("%s/manifest.json", b->out);
+
+	/* What is published stays: believe what is there, not that the installer ended well. */
+	if (strcmp(b->kind, "wheels") == 0 && access(manifest, R_OK) < 0) {
+		err_sys(&b->err, errno, "the installer left no manifest");
+		return;
+	}
 	b->bytes = look.bytes;
 	if (chmod(b->out, 0755) < 0) {
 		err_sys(&b->err, errno, "chmod");

@@ -452,7 +452,7 @@ static struct env_work *new_work(struct store *s, const struct lock *lock,
 
 static void on_entry_progress(void *arg, const char *line)
 {
-	struct env_work *w = arg;
+	struct env_work *w = ((struct env_dist *)arg)->work;
 
 	if (w->progress)
 		w->progress(w->progress_arg, line);
