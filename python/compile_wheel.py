@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""compile_wheel.py SITE RUNTIME_SITE PART PARTS: write unchecked-hash bytecode beside the sources.
+"""compile_wheel.py SOURCES OUT SHOWN WHICH WORKERS [HAVE]: unchecked-hash bytecode of the sources below SOURCES.
 
-Runs in: the installer's sandbox, and one for a function's own code when it is deployed; under the
-interpreter that the bytecode is for. A file that does not compile (a template, another version's
-syntax) is left without bytecode, as pip leaves it.
+Runs in: a sandbox of its own per wheel, and one for a function's own code when it is deployed (there OUT is
+SOURCES); under the interpreter that the bytecode is for. SHOWN is where the sources will be when they are imported.
+A file that does not compile (a template, another version's syntax) is left without bytecode, as pip leaves it.
+
+WHICH is "all"; "first": what an import of the wheel's top-level packages will load, as the import statements at
+module level tell (a guess: it decides what is compiled first, never what is right); or "rest": what is not below HAVE.
+WORKERS processes are forked from this one; they ask for one file after the other, so they end together.
 """
+import _imp
+import gc
 import os
+import select
 import sys
-from importlib._bootstrap_external import _code_to_hash_pyc
-from importlib.util import cache_from_source, source_hash
+from _frozen_importlib_external import MAGIC_NUMBER, _code_to_hash_pyc  # importlib.util takes as long as all else
+
+
+MAGIC = int.from_bytes(MAGIC_NUMBER, "little")
+TAIL = "." + sys.implementation.cache_tag + ".pyc"
+AHEAD = 2  # files that a worker holds: it never waits for the next
 
 
 def fail(error):
@@ -16,37 +27,161 @@ def fail(error):
 
 
 def sources(site):
+    """Paths below site, what is only tests last."""
+    found = []
     for folder, folders, names in os.walk(site, onerror=fail):
         folders.sort()
-        for name in sorted(names):
-            if name.endswith(".py"):
-                yield os.path.join(folder, name)
+        below = folder[len(site) + 1:]
+        found += [os.path.join(below, name) for name in sorted(names) if name.endswith(".py")]
+    return sorted(found, key=lambda path: "/tests/" in path or path.startswith("tests/"))
 
 
-def compile_one(path, shown):
-    with open(path, "rb") as f:
-        source = f.read()
-    try:
-        code = compile(source, shown, "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+def target(out, path):
+    folder, name = os.path.split(path)
+    return os.path.join(out, folder, "__pycache__", name[:-3] + TAIL)
+
+
+def imports(code):
+    """(level, module, names) of the import statements at module level."""
+    from opcode import opmap
+
+    text, extended, before = code.co_code, 0, [None, None]
+    for i in range(0, len(text), 2):
+        op, arg = text[i], text[i + 1] | extended
+        extended = arg << 8 if op == opmap["EXTENDED_ARG"] else 0
+        if op == opmap["LOAD_CONST"]:
+            before = [before[1], code.co_consts[arg]]
+        elif op == opmap.get("LOAD_SMALL_INT"):
+            before = [before[1], arg]
+        elif op == opmap["IMPORT_NAME"] and isinstance(before[0], int):
+            yield before[0], code.co_names[arg], before[1] if isinstance(before[1], tuple) else ()
+
+
+class Wheel:
+    """The modules of one wheel by name, and which of them a module imports."""
+
+    def __init__(self, paths):
+        self.modules = {}
+        for path in paths:
+            parts = path[:-3].split("/")
+            self.modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+
+    def top_level(self):
+        return [path for name, path in self.modules.items() if "." not in name]
+
+    def imported(self, path, code):
+        package = path.split("/")[:-1]
+        for level, module, names in imports(code):
+            base = package[:len(package) - level + 1] if level else []
+            base = base + (module.split(".") if module else [])
+            for end in range(1, len(base) + 1):
+                yield self.modules.get(".".join(base[:end]))
+            for name in names:
+                yield self.modules.get(".".join([*base, name]))
+
+
+class Compiler:
+    def __init__(self, site, out, shown, wheel):
+        self.site, self.out, self.shown, self.wheel = site, out, shown, wheel
+        self.folders = set()
+
+    def compile(self, path):
+        """Write the bytecode; the paths that the module imports, when they are wanted."""
+        with open(os.path.join(self.site, path), "rb") as f:
+            source = f.read()
+        try:
+            code = compile(source, os.path.join(self.shown, path), "exec", dont_inherit=True, optimize=0)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+            return set()
+        to = target(self.out, path)
+        folder = os.path.dirname(to)
+        if folder not in self.folders:
+            os.makedirs(folder, exist_ok=True)
+            self.folders.add(folder)
+        if self.site == self.out and os.path.lexists(to):
+            os.unlink(to)  # uploaded with the sources, by another id
+        with open(to, "wb", 0) as f:
+            f.write(_code_to_hash_pyc(code, _imp.source_hash(MAGIC, source), False))
+        return set(self.wheel.imported(path, code)) - {None} if self.wheel else set()
+
+    def serve(self, requests, replies):
+        for line in requests:
+            found = self.compile(line[:-1])
+            replies.write("/".join(p.replace("/", "\0") for p in found) + "\n")
+            replies.flush()
+
+
+class Worker:
+    def __init__(self, compiler):
+        down, up = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(down[1])
+                os.close(up[0])
+                compiler.serve(open(down[0]), open(up[1], "w"))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(down[0])
+        os.close(up[1])
+        self.requests, self.replies, self.holds, self.text = down[1], up[0], 0, b""
+
+    def give(self, path):
+        os.write(self.requests, os.fsencode(path) + b"\n")
+        self.holds += 1
+
+    def take(self):
+        block = os.read(self.replies, 65536)
+        if not block:
+            sys.exit("a worker ended early")
+        *lines, self.text = (self.text + block).split(b"\n")
+        self.holds -= len(lines)
+        return [os.fsdecode(p).replace("\0", "/") for line in lines for p in line.split(b"/") if p]
+
+
+def run(compiler, todo, count):
+    """Compile todo and, when the compiler has a wheel, all that it leads to."""
+    seen, todo = set(todo), todo[::-1]
+    if count < 2:
+        while todo:
+            found = sorted(compiler.compile(todo.pop()) - seen)
+            seen.update(found)
+            todo += found
         return
-    target = cache_from_source(path, optimization="")
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    if os.path.exists(target):
-        os.unlink(target)  # uploaded with the sources, by another id
-    with open(target, "wb") as f:
-        f.write(_code_to_hash_pyc(code, source_hash(source), False))
+    workers = {}
+    for _ in range(count):
+        worker = Worker(compiler)
+        workers[worker.replies] = worker
+    while todo or any(w.holds for w in workers.values()):
+        for worker in workers.values():
+            while todo and worker.holds < AHEAD:
+                worker.give(todo.pop())
+        for ready in select.select([fd for fd, w in workers.items() if w.holds], [], [])[0]:
+            found = sorted(set(workers[ready].take()) - seen)
+            seen.update(found)
+            todo += found
+    for worker in workers.values():
+        os.close(worker.requests)
+    for worker in workers.values():
+        if os.waitpid(worker.pid, 0)[1]:
+            sys.exit("a worker failed")
 
 
 def main():
-    site, runtime, part, parts = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     import warnings
 
+    site, out, shown, which, workers = sys.argv[1:6]
     warnings.simplefilter("ignore")
-    # Dealt out by size, largest first, so that the parts end together.
-    files = sorted(sources(site), key=lambda path: (-os.path.getsize(path), path))
-    for path in files[part::parts]:
-        compile_one(path, runtime + path[len(site):])
+    gc.disable()
+    paths = sources(site)
+    wheel = Wheel(paths) if which == "first" else None
+    if which == "first":
+        paths = wheel.top_level()
+    elif which == "rest":
+        os.nice(3)  # nobody waits for it
+        paths = [path for path in paths if not os.path.exists(target(sys.argv[6], path))]
+    run(Compiler(site, out, shown, wheel), paths, int(workers))
 
 
 main()

@@ -270,6 +270,20 @@ def run_prompt():
     console(space).interact(banner="", exitmsg="")
 
 
+def run_command(name):
+    """A command that the packages brought: a Python script is run here, anything else takes over the process."""
+    path = os.path.join(sys.prefix, "bin", name)
+    if not os.path.exists(path):
+        print("pipsqueak: there is no file '%s' here, and no package brought a command of that name" % name, file=sys.stderr)
+        raise SystemExit(2)
+    sys.argv[0] = path
+    with open(path, "rb") as f:
+        first = f.readline(256)
+    if first.startswith(b"#!") and b"python" in first:
+        return run_file(path)
+    return os.execv(path, sys.argv)
+
+
 def run_what(kind, what):
     if kind == "file":
         run_file(what)
@@ -279,6 +293,8 @@ def run_what(kind, what):
         run_code(what)
     elif kind == "module":
         run_module(what)
+    elif kind == "command":
+        run_command(what)
     else:
         run_prompt()
 

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+import warnings
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -34,12 +35,42 @@ def wheel(name, files, version="1.0", requires=(), record=None):
     return out.getvalue()
 
 
+def raw_wheel(members, name="evil", version="1.0", record=None, extra=b""):
+    """A zip file as it is told: members are (name or ZipInfo, data), dist-info is added. record: None for the right one,
+    or its text."""
+    info = "%s-%s.dist-info" % (name, version)
+    whole = [*members, (info + "/METADATA", ("Metadata-Version: 2.1\nName: %s\nVersion: %s\n" % (name, version)).encode()),
+             (info + "/WHEEL", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")]
+    if record is None:
+        record = "".join(record_line(n if isinstance(n, str) else n.filename, d) + "\n" for n, d in whole)
+    whole.append((info + "/RECORD", (record + info + "/RECORD,,\n").encode()))
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+            for member, data in whole:
+                z.writestr(member, data)
+    return out.getvalue() + extra
+
+
+def raw_wheel_of(whole, info):
+    """These members and a RECORD that is right, whatever else is said in them."""
+    lines = [record_line(path, data) for path, data in whole.items()]
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for path, data in whole.items():
+            z.writestr(path, data)
+        z.writestr(info + "/RECORD", "\n".join([*lines, info + "/RECORD,,", ""]))
+    return out.getvalue()
+
+
 class Index:
     """A simple index (HTML). `cut`: so many bytes are missing at a wheel's end. `sha256`: what the page
-    says instead of the right one. `status`: answer everything with this."""
+    says instead of the right one. `status`: answer everything with this.
+    `metadata`: what the page offers beside a wheel (PEP 658)."""
 
     def __init__(self):
-        self.files = {}
+        self.files, self.metadata = {}, {}
         self.cut, self.sha256, self.status = 0, None, None
         self.slow = 0  # seconds between the sixteenths of a wheel
         index = self
@@ -80,12 +111,15 @@ class Index:
         for name, data in self.files.items():
             if name.split("-")[0].replace("_", "-") == dist:
                 digest = self.sha256 or hashlib.sha256(data).hexdigest()
-                lines.append('<a href="/f/%s#sha256=%s">%s</a>' % (name, digest, name))
+                beside = self.metadata.get(name)
+                lines.append('<a href="/f/%s#sha256=%s"%s>%s</a>' % (name, digest, "" if beside is None else (
+                    ' data-core-metadata="sha256=%s"' % hashlib.sha256(beside).hexdigest()), name))
         return "\n".join(lines).encode() if len(lines) > 1 else None
 
     def answer(self, request):
         page = re.fullmatch(r"/simple/([a-z0-9-]+)/", request.path)
-        body = self.page(page[1]) if page else self.files.get(request.path[3:])
+        files = {**self.files, **{name + ".metadata": data for name, data in self.metadata.items()}}
+        body = self.page(page[1]) if page else files.get(request.path[3:])
         status = self.status or (200 if body is not None else 404)
         body = body if status == 200 else b""
         send = body if page else body[:len(body) - self.cut]

@@ -14,11 +14,13 @@
 
 struct api;
 struct functions;
+struct store;
 struct jail;
 
 struct api_config {
 	uv_loop_t *loop;
 	struct functions *functions;
+	struct store *store;
 	struct jail *jail;
 	const char *run_dir; /* api.sock and run.sock are made here */
 	const char *listen;  /* "HOST:PORT" or NULL: no TCP */

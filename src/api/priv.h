@@ -65,6 +65,11 @@ struct request {
 	struct request *next, **link;
 };
 
+/* cache.c: handlers of routes */
+void get_cache(struct request *r);
+void post_cache_prune(struct request *r);
+void post_cache_verify(struct request *r);
+
 /* http.c */
 /* Takes the response; resumes the connection if it waits. Once per request. */
 void request_respond(struct request *r, unsigned status, struct MHD_Response *response);

@@ -54,6 +54,13 @@
 #define LIMIT_WHEEL_UNPACKED_BYTES (16 * GIB)
 #define LIMIT_WHEEL_RATIO 1000 /* unpacked bytes per packed byte of one member above 1 MiB */
 #define LIMIT_WHEEL_PATH_BYTES 1024
+#define LIMIT_RECORD_BYTES (64 * MIB)
+#define LIMIT_WHOLE_MEMBER_BYTES (64 * MIB) /* larger ones are unpacked piece by piece */
+#define LIMIT_WORKERS 4			    /* threads or processes of one installer */
+#define LIMIT_CLASHES 10000		    /* files that two dists of one environment bring */
+#define LIMIT_SCRIPT_BYTES (256 * MIB)	    /* of the "scripts" scheme: may be a program */
+#define LIMIT_COMPILE_MS (300 * 1000)
+#define LIMIT_COMPILERS 2
 #define LIMIT_INSTALL_MS (600 * 1000)
 #define LIMIT_INSTALLERS 2
 

@@ -91,6 +91,7 @@ int verb_rm(const struct dirs *d, int argc, char **argv);
 int verb_logs(const struct dirs *d, int argc, char **argv);
 int verb_status(const struct dirs *d, int argc, char **argv);
 int verb_tree(const struct dirs *d, int argc, char **argv);
+int verb_cache(const struct dirs *d, int argc, char **argv);
 int verb_daemon(const struct dirs *d, int argc, char **argv);
 
 /* "pipsqueak: text" to stderr; returns the exit code of the error's kind. */

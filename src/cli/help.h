@@ -17,6 +17,7 @@ static const char help_overview[] =
 	"  logs     what a function printed\n"
 	"  tree     the sleeping interpreters: what each holds, memory, uses\n"
 	"  status   the daemon and what this host gives it\n"
+	"  cache    packages on disk: what is there, is it whole, remove what is not needed\n"
 	"  daemon   run the daemon in the foreground\n"
 	"  version\n"
 	"  help VERB\n"
@@ -39,6 +40,9 @@ static const struct {
 	  "                             repeatable, commas separate\n"
 	  "  --with-requirements FILE   a requirements.txt, pylock.toml or pyproject.toml\n"
 	  "  --extra NAME, --group NAME of a pyproject.toml or pylock.toml; repeatable\n"
+	  "  --from REQUIREMENT         its command: run --from httpie http --help. With --with, "
+	  "too, a\n"
+	  "                             SCRIPT that is no file is a command of the packages\n"
 	  "  --index-url URL            instead of pip's configured index\n"
 	  "  --index URL                asked before it: the first index that knows a name has "
 	  "all\n"
@@ -99,6 +103,20 @@ static const struct {
 	{ "tree",
 	  "usage: pipsqueak tree [--json]\n"
 	  "The sleeping interpreters: what each adds to the one above, its own memory, forks.\n" },
+	{ "cache",
+	  "usage: pipsqueak cache dir | ls [--json] | size [--json] | verify | clean\n"
+	  "       pipsqueak cache prune [--to SIZE] [--older AGE]\n"
+	  "Wheels as downloaded, unpacked wheels, their bytecode, and environments made of them.\n"
+	  "  dir      where they are\n"
+	  "  ls       each of them: kind, size, last use, what it is\n"
+	  "  size     the sums, and the budget (pipsqueakd --cache-size)\n"
+	  "  verify   compare every file with its hash; exit code 8 when one differs\n"
+	  "  prune    remove what saves least time per byte until SIZE (512M, 4G) is left, or\n"
+	  "           what was not used for AGE (30m, 12h, 7d); both may be given. Without: to "
+	  "the\n"
+	  "           budget\n"
+	  "  clean    remove all that may be removed\n"
+	  "What a running process or a deployed function needs always stays.\n" },
 	{ "daemon",
 	  "usage: pipsqueak daemon [OPTIONS]\n"
 	  "Run pipsqueakd in the foreground; OPTIONS are its own (pipsqueakd --help).\n" },

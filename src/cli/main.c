@@ -16,7 +16,7 @@ static const struct {
 	{ "run", verb_run },	   { "lock", verb_lock },     { "deploy", verb_deploy },
 	{ "invoke", verb_invoke }, { "ls", verb_ls },	      { "rm", verb_rm },
 	{ "logs", verb_logs },	   { "status", verb_status }, { "tree", verb_tree },
-	{ "daemon", verb_daemon },
+	{ "cache", verb_cache },   { "daemon", verb_daemon },
 };
 
 int complain(const struct err *err)

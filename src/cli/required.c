@@ -92,11 +92,10 @@ static int set_value(const char *verb, struct required *r, const char *flag, cha
 
 int required_flag(const char *verb, struct required *r, int argc, char **argv, int *i)
 {
-	static const char *const names[] = {
-		"--with",   "--with-requirements", "--index-url",
-		"--python", "--exclude-newer",	   "--group",
-		"--extra",  "--find-links",	   "--extra-index-url"
-	};
+	static const char *const names[] = { "--with",	 "--with-requirements", "--index-url",
+					     "--python", "--exclude-newer",	"--group",
+					     "--extra",	 "--find-links",	"--extra-index-url",
+					     "--index" };
 
 	for (size_t f = 0; f < array_len(names); f++) {
 		char *value = argv[*i] + strlen(names[f]);

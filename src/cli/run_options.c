@@ -53,6 +53,25 @@ static int simple(struct run_options *o, const char *arg)
 	return 0;
 }
 
+/* --from takes the next word; *i moves on. */
+static int command_of(struct run_options *o, int argc, char **argv, int *i)
+{
+	const size_t n = strlen("--from");
+
+	if (strncmp(argv[*i], "--from", n) != 0 || (argv[*i][n] && argv[*i][n] != '='))
+		return 0;
+	if (argv[*i][n] == '=') {
+		o->from = argv[*i] + n + 1;
+		return 1;
+	}
+	if (*i + 1 == argc) {
+		usage_error("run", "--from needs a value");
+		return 2;
+	}
+	o->from = argv[++*i];
+	return 1;
+}
+
 static int parse_target(int argc, char **argv, int i, struct run_options *o)
 {
 	/* As `uv run` has it: the word python may stand before what to run. */
@@ -85,6 +104,23 @@ static int parse_target(int argc, char **argv, int i, struct run_options *o)
 	return 0;
 }
 
+/* A word that is no file here is a command of the packages, as with uvx. */
+static int find_command(struct run_options *o)
+{
+	char *with[] = { "--with", (char *)o->from };
+	bool packages = o->required.with.n || o->required.requirements_file;
+	int at = 0;
+
+	if (o->from && (strcmp(o->kind, "file") != 0 || strchr(o->code, '/')))
+		return usage_error("run", "--from DIST wants the name of one of its commands");
+	if (o->from && required_flag("run", &o->required, 2, with, &at) == 2)
+		return 2;
+	if (o->from || (strcmp(o->kind, "file") == 0 && packages && !strchr(o->code, '/') &&
+			access(o->code, F_OK) < 0))
+		o->kind = "command";
+	return 0;
+}
+
 int run_parse(int argc, char **argv, struct run_options *o)
 {
 	int i = 1;
@@ -102,11 +138,15 @@ int run_parse(int argc, char **argv, struct run_options *o)
 		if (rc == 0)
 			rc = simple(o, argv[i]);
 		if (rc == 0)
+			rc = command_of(o, argc, argv, &i);
+		if (rc == 0)
 			rc = required_flag("run", &o->required, argc, argv, &i);
 		if (rc == 2)
 			return 2;
 		if (rc == 0)
 			break;
 	}
-	return parse_target(argc, argv, i, o);
+	if (parse_target(argc, argv, i, o))
+		return 2;
+	return find_command(o);
 }

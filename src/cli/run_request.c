@@ -378,7 +378,7 @@ static void add_argv(struct build *b)
 	const struct run_options *o = b->o;
 	const char *first = "";
 
-	if (strcmp(o->kind, "file") == 0)
+	if (strcmp(o->kind, "file") == 0 || strcmp(o->kind, "command") == 0)
 		first = o->code;
 	else if (strcmp(o->kind, "code") == 0)
 		first = "-c";

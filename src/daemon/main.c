@@ -41,7 +41,7 @@ struct daemon {
 	uv_timer_t idle, stop_timer;
 	bool stopping;
 	int lock;
-	char *index_dir, *store_dir;
+	char *index_dir, *store_dir, *downloads;
 };
 
 static void on_alarm(int signo)
@@ -102,6 +102,11 @@ static int start_jail(struct daemon *d, struct err *err)
 	return jail_start(&config, &d->start, err) < 0 ? err_wrap(err, "starting up") : 0;
 }
 
+static bool is_env_in_use(void *ctx, const char *env_path)
+{
+	return functions_use_env(ctx, env_path);
+}
+
 static int open_rooms(struct daemon *d, struct err *err)
 {
 	const struct jail_paths *paths = jail_start_paths(d->start);
@@ -120,7 +125,16 @@ static int open_rooms(struct daemon *d, struct err *err)
 	index.resolver = resolvers_source(d->resolvers);
 	if (index_open(&d->loop, &index, &d->index, err) < 0)
 		return -1;
-	store = (struct store_config){ .dir = d->store_dir, .jail = d->jail, .index = d->index };
+	d->downloads = mem_printf("%s/wheels", d->index_dir);
+	store = (struct store_config){
+		.dir = d->store_dir,
+		.jail = d->jail,
+		.index = d->index,
+		.downloads = d->downloads,
+		.budget_bytes = d->opt.cache_bytes,
+		.accept_record = (const char *const *)d->opt.accept_record,
+		.strict = d->opt.strict,
+	};
 	if (store_open(&d->loop, &store, &d->store, err) < 0)
 		return -1;
 	functions = (struct functions_config){
@@ -135,7 +149,10 @@ static int open_rooms(struct daemon *d, struct err *err)
 		.other_node_gone = resolvers_node_gone,
 		.other_ctx = d->resolvers,
 	};
-	return functions_open(&functions, &d->functions, err);
+	if (functions_open(&functions, &d->functions, err) < 0)
+		return -1;
+	store_ask(d->store, is_env_in_use, d->functions);
+	return 0;
 }
 
 static int open_api(struct daemon *d, struct err *err)
@@ -144,6 +161,7 @@ static int open_api(struct daemon *d, struct err *err)
 	struct api_config config = {
 		.loop = &d->loop,
 		.functions = d->functions,
+		.store = d->store,
 		.jail = d->jail,
 		.run_dir = jail_start_paths(d->start)->run,
 		.listen = d->opt.listen,
@@ -159,7 +177,8 @@ static void stop_now(uv_timer_t *timer);
 /* Close what is open, last first; the loop then runs out of handles and ends. */
 static void close_all(struct daemon *d)
 {
-	bool busy = d->functions && functions_idle_us(d->functions) == 0;
+	bool busy = (d->functions && functions_idle_us(d->functions) == 0) ||
+		    (d->store && store_is_busy(d->store));
 
 	api_close(d->api);
 	if (busy) {
@@ -301,6 +320,7 @@ int main(int argc, char **argv)
 	options_done(&d.opt);
 	free(d.index_dir);
 	free(d.store_dir);
+	free(d.downloads);
 	fd_close(&d.lock);
 	return 0;
 }

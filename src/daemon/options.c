@@ -12,7 +12,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-enum option_kind { TEXT, PYTHON, SIZE, SECONDS, FLAG };
+enum option_kind { TEXT, PYTHON, DIST, SIZE, SECONDS, FLAG };
 
 static const struct option {
 	const char *name, *value, *help;
@@ -28,6 +28,14 @@ static const struct option {
 	  AT(python) },
 	{ "--memory", "SIZE", "budget for sleeping and warm processes (a quarter of the memory)",
 	  SIZE, AT(memory_bytes) },
+	{ "--cache-size", "SIZE",
+	  "budget for packages on disk, kept by removing what saves least (a fifth of the disk)",
+	  SIZE, AT(cache_bytes) },
+	{ "--accept-record", "DIST",
+	  "trust this package's wheels although RECORD does not vouch for all of their files", DIST,
+	  AT(accept_record) },
+	{ "--strict", NULL, "packages that bring different files of one name are an error", FLAG,
+	  AT(strict) },
 	{ "--idle", "SECONDS", "exit after doing nothing for so long", SECONDS, AT(idle_s) },
 	{ "--lib", "DIR", "where the files for sandboxes are", TEXT, AT(lib) },
 	{ "--verbose", NULL, "log more", FLAG, AT(verbose) },
@@ -95,6 +103,20 @@ static int add_python(struct options *o, const char *path, struct err *err)
 	return 0;
 }
 
+static int add_dist(struct options *o, const char *name, struct err *err)
+{
+	size_t n = 0;
+
+	while (o->accept_record[n])
+		n++;
+	if (n == OPTION_DISTS)
+		return err_set(err, ERR_USAGE, "more than %d --accept-record", OPTION_DISTS);
+	o->accept_record[n] = mem_strdup(name);
+	for (char *c = o->accept_record[n]; *c; c++) /* PEP 503, as locks spell it */
+		*c = *c == '_' || *c == '.' ? '-' : (char)tolower((unsigned char)*c);
+	return 0;
+}
+
 static int take(struct options *o, const struct option *opt, const char *value, struct err *err)
 {
 	void *at = (char *)o + opt->at;
@@ -107,6 +129,8 @@ static int take(struct options *o, const struct option *opt, const char *value, 
 		return 0;
 	case PYTHON:
 		return add_python(o, value, err);
+	case DIST:
+		return add_dist(o, value, err);
 	case SIZE:
 		return parse_size(value, at, err);
 	case SECONDS:
@@ -265,6 +289,8 @@ void options_done(struct options *o)
 		free(o->python[i]);
 		free(o->prefix[i]);
 	}
+	for (int i = 0; i < OPTION_DISTS; i++)
+		free(o->accept_record[i]);
 	free(o->dir);
 	free(o->cache);
 	free(o->listen);

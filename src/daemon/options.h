@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 #define OPTION_PYTHONS 8
+#define OPTION_DISTS 64
 
 struct options {
 	char *cache;			  /* instead of the usual place */
@@ -19,8 +20,11 @@ struct options {
 	char *python[OPTION_PYTHONS + 1]; /* the first is the default; NULL-terminated */
 	char *prefix[OPTION_PYTHONS + 1]; /* parallel: two levels above */
 	uint64_t memory_bytes;		  /* budget for sleeping and warm processes */
-	uint64_t idle_s;		  /* exit after idling; 0: never */
-	char *lib;			  /* our own files for sandboxes */
+	uint64_t cache_bytes;		  /* budget of tiers 1 and 2; 0: a fifth of the disk */
+	char *accept_record[OPTION_DISTS + 1];
+	bool strict;
+	uint64_t idle_s; /* exit after idling; 0: never */
+	char *lib;	 /* our own files for sandboxes */
 	bool verbose, help, version;
 	char *state_dir, *cache_dir, *run_dir; /* what follows from dir, user and environment */
 };

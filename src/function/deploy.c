@@ -138,6 +138,7 @@ static void activate(struct deploy *d, const char *env_path)
 	}
 	logs_note(d->fn, "pipsqueak: version %u deployed", v->number);
 	version_activate(steal(d->v));
+	functions_keep_envs(d->f);
 	d->done(d->arg, json.data, NULL);
 	deploy_free(d);
 }
@@ -163,7 +164,8 @@ static void compile_app(struct deploy *d, const char *env_path)
 			       JAIL_LIB "/compile_wheel.py",
 			       JAIL_APP,
 			       JAIL_APP,
-			       "0",
+			       JAIL_APP,
+			       "all",
 			       "1",
 			       NULL };
 	struct jail_job_spec spec = { .argv = argv,

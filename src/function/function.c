@@ -160,6 +160,7 @@ int functions_remove(struct functions *f, const char *name, struct err *err)
 	if (state_remove_function(f->state, name, err) < 0)
 		return -1;
 	fn->live = NULL;
+	functions_keep_envs(f);
 	version_retire(v);
 	call_next(fn); /* what waits is told */
 	buf_reset(&fn->ring.text);
@@ -370,6 +371,7 @@ int functions_open(const struct functions_config *config, struct functions **out
 		functions_close(f);
 		return err_wrap(err, "opening the functions");
 	}
+	functions_keep_envs(f);
 	log_info("function", "%u functions", f->nfunctions);
 	/* The default interpreter's root: the first call should find it asleep. */
 	python_get(f, NULL, NULL, on_first_root, f);

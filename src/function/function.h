@@ -43,6 +43,8 @@ warn_unused int functions_open(const struct functions_config *config, struct fun
 			       struct err *err);
 /* Refuse new calls, let running ones end (at most grace_ms), then call done. */
 void functions_drain(struct functions *f, uint64_t grace_ms, void (*done)(void *arg), void *arg);
+/* For the store: does anything here that lives, or a deployed function, need the environment? */
+bool functions_use_env(const struct functions *f, const char *env_path);
 void functions_close(struct functions *f);
 
 typedef void (*functions_progress_fn)(void *arg, const char *line);
@@ -101,7 +103,8 @@ struct run_wheel {
 	int fd;
 };
 struct run_request {
-	/* "file" "stdin" "code" "module" "prompt"; "lock": nothing runs, the lock goes to result */
+	/* "file" "stdin" "code" "module" "prompt" "command"; "lock": nothing runs, the lock goes to
+	 * result */
 	const char *kind;
 	const char *code;	 /* path, code or module name */
 	const char *const *argv; /* sys.argv, NULL-terminated */

@@ -170,6 +170,9 @@ void version_check(struct version *v);
 void functions_went_quiet(struct functions *f); /* a call, run or deploy ended */
 void functions_housekeep(struct functions *f);	/* arm the timer */
 
+/* envs.c: tell the store, after functions came or went. */
+void functions_keep_envs(struct functions *f);
+
 /* describe.c */
 warn_unused int describe_version(const struct version *v, struct buf *out, struct err *err);
 

@@ -80,8 +80,8 @@ static int check_mount(const struct run_mount *m, bool allow_all, struct err *er
 
 static int check_what(const struct run_request *r, struct err *err)
 {
-	static const char *const kinds[] = { "file",   "stdin", "code", "module",
-					     "prompt", "lock",	NULL };
+	static const char *const kinds[] = { "file",   "stdin",	  "code", "module",
+					     "prompt", "command", "lock", NULL };
 	bool needs_code;
 
 	if (!r->kind || !list_has(kinds, r->kind))

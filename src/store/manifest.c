@@ -41,7 +41,7 @@ static void entry_points(const char *text, json_t *groups, json_t *scripts)
 			auto_free char *name = trimmed(line, (size_t)(eq - line));
 			auto_free char *target = trimmed(eq + 1, strcspn(eq + 1, "["));
 
-			if (!strchr(name, '/') && *name)
+			if (!strpbrk(name, "/=") && *name)
 				json_object_set_new(scripts, name, json_string(target));
 		}
 		text += n + (text[n] == '\n');
@@ -66,10 +66,18 @@ static void add_top_level(json_t *set, const char *site_path)
 	json_object_set_new(set, name, json_true());
 }
 
+static bool is_source(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len > 3 && strcmp(name + len - 3, ".py") == 0;
+}
+
 static void add_files(struct wheel *w, json_t *o)
 {
 	json_t *files = json_array(), *data = json_array(), *set = json_object(),
 	       *top = json_array();
+	json_int_t sources = 0, source_bytes = 0;
 	const char *key;
 	json_t *value;
 
@@ -79,6 +87,10 @@ static void add_files(struct wheel *w, json_t *o)
 		if (strncmp(place, "site/", 5) == 0) {
 			json_array_append_new(files, json_string(place + 5));
 			add_top_level(set, place + 5);
+			if (is_source(place)) {
+				sources++;
+				source_bytes += (json_int_t)w->members[i].size;
+			}
 		} else {
 			json_array_append_new(data, json_string(place + 5));
 		}
@@ -88,18 +100,66 @@ static void add_files(struct wheel *w, json_t *o)
 	json_object_set_new(o, "files", files);
 	json_object_set_new(o, "data", data);
 	json_object_set_new(o, "top_level", top);
+	json_object_set_new(o, "sources", json_integer(sources));
+	json_object_set_new(o, "source_bytes", json_integer(source_bytes));
+}
+
+/* The names in Requires-Dist lines, markers not asked: only for the order in which pip installs. */
+static json_t *requires(const struct wheel *w)
+{
+	json_t *list = json_array();
+	char *line;
+
+	for (size_t n = 0; (line = identity_header(w->metadata.data, "Requires-Dist", n)); n++) {
+		line[strspn(line, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				  "0123456789-_.")] = '\0';
+		identity_normalize(line);
+		json_array_append_new(list, json_string(line));
+		free(line);
+	}
+	return list;
+}
+
+static int write_file(int dir, const char *name, const char *text, struct err *err)
+{
+	auto_close int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return err_sys(err, errno, "creating '%s'", name);
+	return fd_write_all(fd, text, strlen(text), err);
+}
+
+/* What making an environment asks, each in a file of its own: a manifest may be large. */
+static int write_facts(const struct wheel *w, json_t *o, int dir, struct err *err)
+{
+	auto_free char *sources = mem_printf(
+		"%lld\n", (long long)json_integer_value(json_object_get(o, "sources")));
+	auto_buf struct buf scripts = BUF_MAX(64 * KIB);
+	const char *name;
+	json_t *target;
+
+	json_object_foreach(json_object_get(o, "scripts"), name, target)
+	{
+		if (buf_putf(&scripts, err, "%s=%s\n", name, json_string_value(target)) < 0)
+			return -1;
+	}
+	if (w->lax && write_file(dir, "lax", "", err) < 0)
+		return -1;
+	if (write_file(dir, "sources", sources, err) < 0 ||
+	    write_file(dir, "dist-info", w->dist_info, err) < 0)
+		return -1;
+	return write_file(dir, "scripts", scripts.data ? scripts.data : "", err);
 }
 
 int manifest_write(struct wheel *w, int out_dir, struct err *err)
 {
 	auto_free char *points = mem_printf("%s/entry_points.txt", w->dist_info);
 	auto_buf struct buf text = BUF_MAX(4 * MIB);
-	auto_close int fd = openat(out_dir, "manifest.json",
-				   O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	json_t *o = json_object(), *groups = json_array(), *scripts = json_object();
 	auto_free char *out = NULL;
+	int rc = 0;
 
-	if (wheel_record(w, points) && wheel_read(w, points, &text, err) < 0) {
+	if (wheel_member(w, points) && wheel_read(w, points, &text, err) < 0) {
 		json_decref(o);
 		json_decref(groups);
 		json_decref(scripts);
@@ -110,12 +170,14 @@ int manifest_write(struct wheel *w, int out_dir, struct err *err)
 	json_object_set_new(o, "name", json_string(w->name));
 	json_object_set_new(o, "version", json_string(w->version));
 	json_object_set_new(o, "dist_info", json_string(w->dist_info));
+	json_object_set_new(o, "requires", requires(w));
 	add_files(w, o);
 	json_object_set_new(o, "groups", groups);
 	json_object_set_new(o, "scripts", scripts);
 	out = json_dumps(o, JSON_COMPACT);
+	if (!out || write_file(out_dir, "manifest.json", out, err) < 0 ||
+	    write_facts(w, o, out_dir, err) < 0)
+		rc = -1;
 	json_decref(o);
-	if (fd < 0 || !out)
-		return err_sys(err, errno, "writing manifest.json");
-	return fd_write_all(fd, out, strlen(out), err);
+	return rc;
 }

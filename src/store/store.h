@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs in: daemon (libuv loop; tree building runs on the loop's thread pool).
  *
- * Tier 2: wheels unpacked with bytecode (entries), and environments merged from them.
+ * Tier 2: wheels unpacked (entries), their bytecode, and environments merged from both.
  *
- *   DIR/wheels/<sha256>-<cache tag>/   one entry, never changed once its name is there
+ *   DIR/wheels/<sha256>/               sources of one wheel, for all interpreters
+ *   DIR/bytecode/<sha256>-<tag>.<n>/   its bytecode for one interpreter: 0, what a first import
+ *                                      will load; 1, the rest of a larger wheel
  *   DIR/envs/<lock hash>/              one environment laid out as a virtual environment, made of
- *                                      hard links into the entries; always mounted at JAIL_ENV
- *   DIR/tmp/                           what is being built; emptied at open
+ *                                      hard links; always mounted at JAIL_ENV
+ *   DIR/late/<lock hash>               it lacks some bytecode, which is added in time
+ *   DIR/facts/<kind>.<name>            the object is whole and on disk; modified: last used
+ *   DIR/tmp/<daemon>/                  what is being built; goes with the daemon that made it
  *
- * An entry is built by an installer job (jail/job.h) into DIR/tmp, checked, synced (one syncfs)
- * and renamed. A crash leaves only DIR/tmp. Files belong to the store's id and are readable by all.
+ * Objects are built by a job (jail/job.h) into tmp, checked, renamed, and never changed then; only
+ * an environment gets links to bytecode files that it lacked. A crash leaves only DIR/tmp. Files
+ * belong to the store's id and are readable by all. Several daemons may share DIR.
  */
 #pragma once
 
@@ -40,22 +45,51 @@ struct store_env {
 
 typedef void (*store_env_fn)(void *arg, const struct store_env *env, const struct err *err);
 
+/* Does anything that lives, or a deployed function, need the environment at this path? */
+typedef bool (*store_in_use_fn)(void *ctx, const char *env_path);
+
 struct store_config {
 	const char *dir;
 	struct jail *jail;
-	struct index *index; /* wheels come from here */
+	struct index *index;		  /* wheels come from here */
+	const char *const *accept_record; /* dists whose RECORD is not compared; NULL-terminated */
+	bool strict;			  /* two dists, one path, other bytes: an error */
+	const char *downloads;		  /* where room index keeps wheels: pruned, too */
+	uint64_t budget_bytes;		  /* of tiers 1 and 2; 0: a fifth of the file system */
 };
 
 warn_unused int store_open(uv_loop_t *loop, const struct store_config *config, struct store **out,
 			   struct err *err);
 void store_close(struct store *store);
+/* Is something being fetched, installed or compiled? */
+bool store_is_busy(const struct store *store);
 
-/* The environment of a lock if it is ready now (one stat or less), else NULL. */
+/* Who is asked before environments are pruned; until then all stay. */
+void store_ask(struct store *store, store_in_use_fn in_use, void *ctx);
+/* The environments that deployed functions of this owner (a name for its state) need, by lock
+ * hash, NULL-terminated: they stay while no daemon runs, too. */
+warn_unused int store_keep(struct store *store, const char *owner, const char *const *hashes,
+			   struct err *err);
+
+/* For a person, as JSON text (docs/API.md); text is NULL on failure. */
+typedef void (*store_text_fn)(void *arg, const char *text, const struct err *err);
+struct store_prune {
+	uint64_t to_bytes; /* UINT64_MAX: no bound */
+	double older_s;	   /* what was not used for so long goes; 0: no bound */
+};
+void store_list(struct store *store, store_text_fn done, void *arg);
+void store_prune(struct store *store, const struct store_prune *ask, store_text_fn done, void *arg);
+/* Compare every file with what it should be; nothing is changed. */
+void store_verify(struct store *store, store_text_fn done, void *arg);
+
+/* The environment of a lock if it is ready now (one stat or less), else NULL. NULL, too, when
+ * store_make_env() must be called once to go on with what an earlier daemon left undone. */
 const struct store_env *store_find_env(struct store *store, const struct lock *lock);
 
 /* Fetch, install and merge what is missing; done is called once, maybe before this returns. One
  * installation per wheel and one merge per lock however many ask. The interpreter's cache tag
- * must be the lock's python_tag. */
+ * must be the lock's python_tag. The environment is complete but for bytecode that a first import
+ * is not likely to load: that follows in the background. */
 void store_make_env(struct store *store, const struct lock *lock, const struct store_python *python,
 		    index_progress_fn progress, store_env_fn done, void *arg);
 

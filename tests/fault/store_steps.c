@@ -50,8 +50,13 @@ static void on_job_exit(uv_process_t *process, int64_t code, int signal)
 	uv_close((uv_handle_t *)process, on_job_closed);
 }
 
+/* What a word of the job's command line is without the sandbox; never freed. */
 static const char *outside(const struct jail_job_spec *spec, const char *inside)
 {
+	static const char lib[] = JAIL_LIB "/";
+
+	if (strncmp(inside, lib, strlen(lib)) == 0)
+		return mem_printf(BUILD_LIB "/%s", inside + strlen(lib));
 	for (size_t i = 0; i < spec->nmounts; i++)
 		if (strcmp(spec->mounts[i].to, inside) == 0)
 			return spec->mounts[i].from;
@@ -62,9 +67,10 @@ int jail_job_start(struct jail *jail, const struct jail_job_spec *spec, jail_job
 		   struct err *err)
 {
 	struct job *job = mem_new(struct job);
-	char *argv[8] = { (char *)installer };
+	bool install = strstr(spec->argv[0], "/pipsqueak-install") != NULL;
+	char *argv[16] = { (char *)(install ? installer : spec->argv[0]) };
 	uv_stdio_container_t stdio[3];
-	uv_process_options_t options = { .file = installer,
+	uv_process_options_t options = { .file = argv[0],
 					 .args = argv,
 					 .exit_cb = on_job_exit,
 					 .stdio = stdio,

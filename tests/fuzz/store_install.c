@@ -19,7 +19,7 @@ void fuzz_install(const char *path)
 	struct err err;
 
 	must(mkdir(out, 0755) == 0);
-	if (wheel_open(path, &w, &err) == 0) {
+	if (wheel_open(path, false, &w, &err) == 0) {
 		auto_close int dir = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		int rc = unpack_all(&w, dir, &err);
 

@@ -415,6 +415,11 @@ void store_make_env(struct store *store, const struct lock *lock, const struct s
 	done(arg, &the_env, NULL);
 }
 
+int store_keep(struct store *store, const char *owner, const char *const *hashes, struct err *err)
+{
+	return 0;
+}
+
 int store_owner(struct store *store, const struct lock *lock, const char *path)
 {
 	return strncmp(path, "lib/python3.11/site-packages/numpy/", 35) == 0 &&
