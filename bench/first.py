@@ -177,6 +177,14 @@ class Bench:
             t.join()
         return sum(counts) / seconds
 
+    @staticmethod
+    def plain_forks(seconds=3):
+        """What this machine does at best: two bare interpreters that fork and wait, forks per second."""
+        code = ("import os, time\nn, end = 0, time.monotonic() + %d\nwhile time.monotonic() < end:\n"
+                "    pid = os.fork()\n    if not pid: os._exit(0)\n    os.waitpid(pid, 0)\n    n += 1\nprint(n)" % seconds)
+        both = [subprocess.Popen(["/usr/bin/python3", "-I", "-S", "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
+        return sum(int(p.communicate()[0]) for p in both) / seconds
+
     def processes(self):
         return [int(p) for p in os.listdir("/proc") if p.isdigit() and self.parent(p) == self.daemon.pid]
 
@@ -227,7 +235,7 @@ class Bench:
         return sleeping, 100.0 * used / os.sysconf("SC_CLK_TCK") / seconds
 
 
-def table(bench, median, rate, idle):
+def table(median, rate, forks, idle):
     print("%-10s %12s %12s %12s %12s %12s" % ("ms, median", "http forked", "http warm", "run", "python3", "uv run"))
     for kind in KINDS:
         print("%-10s %12.2f %12.2f %12.2f %12.2f %12.2f" % (
@@ -239,9 +247,11 @@ def table(bench, median, rate, idle):
             ("bare forked over HTTP, p50 ms", median["http forked bare"], "<= 1.2"),
             ("bare forked over HTTP: x a plain os.fork", median["http forked bare"] / median["os.fork"], ""),
             ("bare cold starts per second, 2 clients", rate, ">= 600"),
+            ("plain os.fork and wait of a bare python3 per second, 2 processes", forks, ""),
+            ("plain forks for one cold start", forks / rate, ""),
             ("CPU %% of an idle daemon with %d zygotes" % idle[0], idle[1], "0"))
     for what, value, goal in rows:
-        print("%-58s %8.2f  %s" % (what, value, goal))
+        print("%-66s %8.2f  %s" % (what, value, goal))
     return {what: value for what, value, _ in rows}
 
 
@@ -256,10 +266,10 @@ def main():
     try:
         bench.prepare()
         bench.measure(args.rounds)
-        rate = bench.throughput()
+        rate, forks = bench.throughput(), bench.plain_forks()
         idle = (0, 0.0) if args.no_idle else bench.idle()
         median = {k: statistics.median(v) for k, v in bench.times.items()}
-        ratios = table(bench, median, rate, idle)
+        ratios = table(median, rate, forks, idle)
         with open(os.path.join(args.build, "bench-first.json"), "w") as f:
             low = {k: min(v) for k, v in bench.times.items()}
             json.dump({"median_ms": median, "min_ms": low, "figures": ratios}, f, indent=1)

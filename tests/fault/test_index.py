@@ -48,12 +48,14 @@ def resolve(top):
 
 
 def holds(cache):
-    """What is in a cache. Names of its pages depend on its salt, of which the size is told."""
+    """What is in a cache. Names of its pages depend on its salt, of which the size is told. The mark that a
+    failure leaves, after which pages are asked for again, is no part of it."""
     found = []
     for path, what in faults.tree(cache).items():
         if path == "salt":
             what = [what[0], os.path.getsize(os.path.join(cache, path))]
-        found.append((os.path.dirname(path) if path.startswith(("pages/", "tmp/")) else path, *what))
+        if path != "distrust":
+            found.append((path.split("/")[0] if path.startswith(("pages/", "tmp/")) else path, *what))
     return sorted(found)
 
 
