@@ -6,7 +6,6 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
-#include "index/name.h"
 #include "index/private.h"
 #include "index/zip.h"
 
@@ -69,38 +68,12 @@ static char *meta_path(const struct meta *m)
 	return cache_path(m->index, "metadata", sum);
 }
 
-/* Is it what the file's name says? What is cut off or not METADATA at all has no name either. */
-static bool is_of_wheel(const struct meta *m)
-{
-	const char *at = m->body.data;
-	char have[256], want[256];
-	size_t len = strcspn(m->filename, "-");
-
-	while (at && strncasecmp(at, "Name:", 5) != 0)
-		at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL;
-	if (!at || len >= sizeof(want))
-		return false;
-	at += 5 + strspn(at + 5, " \t");
-	name_normalize(m->filename, len, want);
-	len = strcspn(at, " \t\r\n");
-	if (len >= sizeof(have))
-		return false;
-	name_normalize(at, len, have);
-	return strcmp(have, want) == 0;
-}
-
 /* METADATA is whole in body: trim it, keep it, give it. A file of a few KB: no thread needed. */
 static void finish(struct meta *m)
 {
 	struct err err;
 
 	zip_trim_metadata(&m->body);
-	if (!is_of_wheel(m)) {
-		err_set(&m->err, ERR_CORRUPT, "the METADATA of %s is not of that dist",
-			m->filename);
-		meta_end(m, &m->err);
-		return;
-	}
 	if (m->sha256[0]) {
 		auto_free char *path = meta_path(m);
 
