@@ -61,6 +61,7 @@ class State:
         self.known = {}  # module -> self time in us
         self.order = {}  # modules in the order in which their imports began
         self.pth = ()  # .pth files run so far
+        self.plain = None  # prefix, path and the like, as they are without an environment
         self.tables, self.seeds = [], []  # what to seed anew in a child
         self.asked = {"absent": {}, "env": {}, "reads": {}}  # by all nodes above, and this one
 
@@ -93,9 +94,26 @@ def forget_paths():
                 forget(finder)  # 3.9: not a class method
 
 
+def plain_site(site):
+    return site and (site.PREFIXES, site.ENABLE_USER_SITE)
+
+
+def leave_environment(state):
+    """A child without an environment, of a node that imported in one (of its dists, nothing)."""
+    if state.plain is None:
+        return
+    sys.prefix, sys.exec_prefix, sys.executable, sys.path[:], of_site = state.plain
+    site = sys.modules.get("site")
+    if site is not None and of_site:
+        site.PREFIXES, site.ENABLE_USER_SITE = of_site
+    forget_paths()
+
+
 def use_environment(state):
     """Make the mounted environment tree this interpreter's, as a virtual environment's python."""
     site = sys.modules.get("site")
+    if state.plain is None:
+        state.plain = sys.prefix, sys.exec_prefix, sys.executable, list(sys.path), plain_site(site)
     sys.prefix = sys.exec_prefix = state.env
     sys.executable = state.env + "/bin/python"
     for path in list(sys.path):
@@ -180,7 +198,7 @@ def serve(state, me):
     stream = move_high(me["stream"])
     part = "run" if role == "run" else "handler"
     state.part(part)["start"](state, stream, fields,
-                              lambda: use_environment(state) if me["env"] else None)
+                              lambda: (use_environment if me["env"] else leave_environment)(state))
     c.exit(0)
 
 

@@ -171,3 +171,20 @@ def test_siblings_are_unique(daemon):
     assert set(starts) <= {"fork", "spare"}
     for source in drawn[0]:
         assert len({json.dumps(d[source]) for d in drawn}) == len(drawn), source
+
+
+def test_a_script_without_packages_is_as_in_no_environment(own_daemon, workdir):
+    """Its node imported in a function's environment, but nothing of its packages."""
+    d = own_daemon
+    code = "import asyncio.base_events, xml.dom.minidom, decimal, json, sys, subprocess\n"
+    where = "[sys.executable, sys.prefix, sys.path[1:], subprocess.run([sys.executable, '-c', 'print(42)'], " \
+            "capture_output=True).stdout.decode()]"
+    d.deployed("with-env", {"handler.py": code + "def handler(e): return " + where, "requirements.txt": "six"})
+    assert d.call("with-env").json[0] == "/pipsqueak/env/bin/python"
+    d.becomes(lambda: d.get("/status").json["nodes"] > 1)
+    script = code + "print(json.dumps(%s))" % where
+    for _ in range(3):
+        out = d.cli("run", "-c", script, cwd=workdir)
+        assert out.returncode == 0 and json.loads(out.stdout)[:2] == ["/usr/bin/python3", "/usr"], out
+        assert json.loads(out.stdout)[3] == "42\n"
+    assert any(n["uses"] > 1 for n in d.nodes() if n["modules"])  # it was that node
