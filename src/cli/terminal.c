@@ -49,8 +49,9 @@ struct terminal {
 	bool held;		     /* by the script */
 	bool hung;		     /* the master would say so for ever: it is not waited for */
 	bool taken, lost, changed;   /* lost: the real terminal is gone */
-	bool cr;		     /* a carriage return that may be the pseudo terminal's */
-	char typed[BLOCK_BYTES];     /* not taken by the script yet */
+	bool flushed; /* by us: when the master tells, what was typed since is not dropped */
+	bool cr;      /* a carriage return that may be the pseudo terminal's */
+	char typed[BLOCK_BYTES]; /* not taken by the script yet */
 	size_t ntyped;
 };
 
@@ -375,11 +376,13 @@ static void read_master(struct terminal *t)
 			show_cooked(t, block + 1, (size_t)n - 1);
 		else
 			follow(t);
-		if (block[0] & TIOCPKT_FLUSHREAD) { /* what was typed before is not for it */
-			t->ntyped = 0;
+		if (block[0] & TIOCPKT_FLUSHREAD && !t->flushed) {
+			t->ntyped = 0; /* what was typed before is not for it */
 			if (t->taken)
 				tcflush(t->real, TCIFLUSH);
 		}
+		if (block[0] & TIOCPKT_FLUSHREAD)
+			t->flushed = false;
 	}
 }
 
@@ -483,7 +486,8 @@ static void echo_key(struct terminal *t, int key, const struct termios *theirs)
 		return;
 	peer = ioctl(t->master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (peer >= 0) {
-		tcflush(peer, TCIFLUSH);
+		t->ntyped = 0;
+		t->flushed = tcflush(peer, TCIFLUSH) == 0;
 		close(peer);
 	}
 }
