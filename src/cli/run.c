@@ -243,7 +243,7 @@ static int attend(struct session *s)
 static int start(const struct dirs *d, struct session *s, struct err *err)
 {
 	auto_msg struct wire_msg m;
-	struct run_hello hello;
+	struct run_hello hello = { 0 };
 	const struct required *r = &s->o->required;
 	bool packages = r->with.n || r->requirements_file || s->o->project;
 	pid_t ahead = packages ? pip_settings_ahead(d) : 0;

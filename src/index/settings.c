@@ -211,7 +211,7 @@ static int clean_index(struct settings *s, const char *url, char **out, struct e
 
 int settings_add_index(struct settings *s, const char *url, bool first, struct err *err)
 {
-	char *clean;
+	char *clean = NULL;
 
 	if (clean_index(s, url, &clean, err) < 0)
 		return -1;
@@ -266,7 +266,7 @@ static int add_trusted(struct settings *s, const char *host, struct err *err)
 
 static int add_first(struct settings *s, const char *url, struct err *err)
 {
-	char *clean;
+	char *clean = NULL;
 
 	if (clean_index(s, url, &clean, err) < 0)
 		return -1;

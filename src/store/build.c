@@ -64,7 +64,7 @@ static int check_tree(int dirfd, const char *name, int depth, struct look *look,
 	if (depth > 100)
 		rc = err_set(err, ERR_CORRUPT, "'%s' is nested too deeply", name);
 	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0) {
-		struct stat st;
+		struct stat st = { 0 };
 
 		if (++look->files > 2 * LIMIT_WHEEL_MEMBERS)
 			rc = err_set(err, ERR_LIMIT, "too many files");
