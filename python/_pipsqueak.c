@@ -386,11 +386,6 @@ static PyObject *py_clock_us(PyObject *self, PyObject *args)
 	return PyLong_FromUnsignedLongLong(clock_us());
 }
 
-static PyObject *py_opened_names(PyObject *self, PyObject *args)
-{
-	return PyList_New(0);
-}
-
 static PyMethodDef methods[] = {
 	{ "sleep", py_sleep, METH_VARARGS,
 	  "sleep(control) -> dict: serve FORK requests; returns in each child, in its sandbox" },
@@ -409,7 +404,6 @@ static PyMethodDef methods[] = {
 	{ "done", py_done, METH_VARARGS,
 	  "done(stream, status): close all else and say that the script ended so" },
 	{ "clock_us", py_clock_us, METH_NOARGS, "monotonic microseconds" },
-	{ "opened_names", py_opened_names, METH_NOARGS, "files opened by C code: not recorded" },
 	{ NULL, NULL, 0, NULL },
 };
 

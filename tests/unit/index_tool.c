@@ -203,6 +203,23 @@ struct option {
 	bool file; /* the value is in the file */
 };
 
+static bool set_switch(struct tool *t, const char *arg)
+{
+	const struct {
+		const char *name;
+		bool *to;
+	} switches[] = { { "--fetch", &t->fetch },
+			 { "--early", &t->request.wheels },
+			 { "--offline", &t->request.offline },
+			 { "--twice", &t->twice },
+			 { "--at-lock", &t->at_lock } };
+
+	for (size_t i = 0; i < array_len(switches); i++)
+		if (strcmp(arg, switches[i].name) == 0)
+			return (*switches[i].to = true);
+	return false;
+}
+
 /* Everything that is not an option is a requirement. Returns how often to resolve. */
 static int read_args(struct tool *t, char **argv, const struct option *options, const char **with)
 {
@@ -216,18 +233,10 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 		if (o->name && argv[i + 1]) {
 			i++;
 			*o->to = o->file ? slurp(argv[i]) : argv[i];
-		} else if (strcmp(argv[i], "--fetch") == 0) {
-			t->fetch = true;
-		} else if (strcmp(argv[i], "--early") == 0) {
-			t->request.wheels = true;
-		} else if (strcmp(argv[i], "--offline") == 0) {
-			t->request.offline = true;
+		} else if (set_switch(t, argv[i])) {
+			continue;
 		} else if (strcmp(argv[i], "--wheel") == 0 && argv[i + 1]) {
 			t->locals[t->nlocals++].path = argv[++i];
-		} else if (strcmp(argv[i], "--twice") == 0) {
-			t->twice = true;
-		} else if (strcmp(argv[i], "--at-lock") == 0) {
-			t->at_lock = true;
 		} else if (strcmp(argv[i], "--close") == 0 && argv[i + 1]) {
 			t->close_ms = atoi(argv[++i]);
 		} else if (strcmp(argv[i], "--repeat") == 0 && argv[i + 1]) {

@@ -118,10 +118,6 @@ def getenv_names():
     return []
 
 
-def opened_names():
-    return []
-
-
 def atfork_cycle():
     return 0
 
