@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "again.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "fork.h"
@@ -241,10 +242,11 @@ static PyObject *as_dict(const struct fork_result *r)
 			     r->has_app ? Py_True : Py_False);
 }
 
+static const struct fork_hooks hooks = { PyOS_BeforeFork, PyOS_AfterFork_Parent,
+					 PyOS_AfterFork_Child };
+
 static PyObject *py_sleep(PyObject *self, PyObject *args)
 {
-	static const struct fork_hooks hooks = { PyOS_BeforeFork, PyOS_AfterFork_Parent,
-						 PyOS_AfterFork_Child };
 	struct fork_result result;
 	struct err err;
 	int control;
@@ -260,6 +262,16 @@ static PyObject *py_sleep(PyObject *self, PyObject *args)
 		if (fork_serve(control, &m, &hooks, &result) == 1)
 			return as_dict(&result);
 	}
+}
+
+static PyObject *py_again(PyObject *self, PyObject *args)
+{
+	int stream;
+
+	if (!PyArg_ParseTuple(args, "i", &stream))
+		return NULL;
+	again_serve(stream, &hooks);
+	Py_RETURN_NONE;
 }
 
 static struct preload_state *preloaded(void)
@@ -389,6 +401,8 @@ static PyObject *py_clock_us(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
 	{ "sleep", py_sleep, METH_VARARGS,
 	  "sleep(control) -> dict: serve FORK requests; returns in each child, in its sandbox" },
+	{ "again", py_again, METH_VARARGS,
+	  "again(stream): be a spare that forks; returns in one child after another" },
 	{ "recv", py_recv, METH_VARARGS, "recv(fd) -> (type, id, fields); EOFError at the end" },
 	{ "send", py_send, METH_VARARGS, "send(fd, type, id, fields): one frame" },
 	{ "send_packet", py_send_packet, METH_VARARGS, "send_packet(fd, type, id, fields)" },

@@ -298,7 +298,11 @@ def start(state, stream, fields, use_environment):
     if b"record\0" in fields.get(c.T_FLAGS, b""):
         recorder = state.part("record")["Recorder"](state)
         recorder.start()
-    loaded = False
+    loaded = once = False
+    if b"again\0" in fields.get(c.T_FLAGS, b""):
+        c.again(stream)  # from here on: a child, for one call
+        state.part("reseed")["reseed"](state)
+        once = True
     while True:
         try:
             kind, ident, call = c.recv(stream)
@@ -315,3 +319,5 @@ def start(state, stream, fields, use_environment):
             recorder.stop()
             c.send(stream, c.PROFILE, 0, recorder.fields())
             recorder = None
+        if once:
+            c.exit(0)

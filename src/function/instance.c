@@ -9,6 +9,8 @@
 #include "policy/policy.h"
 
 #define PROFILE_PATIENCE_MS 5000
+#define SWEEP_PATIENCE_MS 5000
+#define UNTIDY_ENOUGH 3 /* such a function's cells are not worth sweeping */
 
 static void on_timer(uv_timer_t *timer);
 
@@ -110,6 +112,18 @@ static void fail_call(struct instance *inst, const struct err *err)
 		call_fail(call, err);
 }
 
+/* A call that waited for a spare to be ready again, which will not be, goes elsewhere. */
+static void leave_waiting(struct instance *inst)
+{
+	struct function_call *call = inst->call;
+
+	if (!call || inst->state != INSTANCE_SWEEPING)
+		return;
+	inst->call = NULL;
+	call->inst = NULL;
+	call_place(call->fn, call);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct instance *inst = timer->data;
@@ -125,6 +139,7 @@ static void on_timer(uv_timer_t *timer)
 	} else if (inst->state == INSTANCE_SPARE) {
 		spare_unused(inst);
 	} else {
+		leave_waiting(inst);
 		instance_end(inst);
 	}
 }
@@ -144,8 +159,9 @@ static int send_go(struct instance *inst, struct err *err)
 	wire_put(&m, WIRE_T_ENV, env.data, env.len);
 	wire_put_str(&m, WIRE_T_NAME, inst->v->fn->name);
 	inst->recorded = inst->v->subject->profiles < PROFILES_ENOUGH;
-	if (inst->recorded)
-		wire_list_add(&flags, "record");
+	inst->forks = !inst->recorded && !inst->v->set.reuse && inst->v->untidy < UNTIDY_ENOUGH;
+	if (inst->recorded || inst->forks)
+		wire_list_add(&flags, inst->recorded ? "record" : "again");
 	wire_put(&m, WIRE_T_FLAGS, flags.data, flags.len);
 	return zygote_child_send(inst->child, &m, err);
 }
@@ -194,7 +210,7 @@ void instance_call(struct instance *inst, struct function_call *call)
 	inst->call = call;
 	call->inst = inst;
 	call->placed_us = clock_us();
-	call->timing.start = inst->calls ? "warm" : "spare";
+	call->timing.start = inst->calls && !inst->forks ? "warm" : "spare";
 	if (send_call(inst, &err) < 0)
 		start_failed(inst, &err);
 }
@@ -246,14 +262,21 @@ static void settle(struct instance *inst, bool broken)
 	zygote_child_phase(inst->child, WIRE_FROM_INSTANCE_IDLE);
 	inst->profile_due = !broken && inst->calls == 0 && inst->recorded;
 	if (inst->calls++ == 0) {
-		spare_refill(v);
+		if (!inst->forks) /* which is a spare itself again */
+			spare_refill(v);
 		/* Known from before a restart, or its node was dropped: no profile need come. */
 		if (inst->from_root && v->subject->profiles &&
 		    v->subject->import_us >= POLICY_GROW_MIN_US)
 			grow_consider(v->fn->f, v->subject);
 	}
+	if (inst->forks && !broken && !v->retired && !v->fn->f->draining) {
+		inst->state = INSTANCE_SWEEPING;
+		spare_become(inst);
+		uv_timer_start(&inst->timer, on_timer, SWEEP_PATIENCE_MS, 0);
+		return;
+	}
 	if (broken || v->retired || !v->set.reuse || v->fn->f->draining) {
-		if (!inst->profile_due || v->subject->profiles) {
+		if (!inst->profile_due) {
 			instance_end(inst);
 			return;
 		}
@@ -303,6 +326,32 @@ static void on_profile(struct instance *inst, struct wire_msg *m)
 		instance_end(inst);
 }
 
+/* A spare that forks has ended what its call left behind. */
+static void on_again(struct instance *inst, const struct wire_msg *m)
+{
+	bool untidy = wire_get_u64(m, WIRE_T_STATUS, 0) != 0;
+	struct version *v = inst->v;
+	struct err err = ERR_INIT;
+
+	if (inst->state == INSTANCE_BUSY && inst->forks) {
+		err_set(&err, ERR_DIED,
+			"the function's process ended during the call (exit status 0)");
+		logs_note(v->fn, "pipsqueak: %s", err.text);
+		fail_call(inst, &err);
+	} else if (inst->state != INSTANCE_SWEEPING) {
+		log_warn("function", "%s: an instance said what it was not asked", v->fn->name);
+	} else if (!untidy && inst->call) {
+		instance_call(inst, inst->call);
+		return;
+	} else if (!untidy && inst->is_spare && !v->retired && !v->fn->f->draining) {
+		idle_add(inst, INSTANCE_SPARE, LIMIT_SPARE_US);
+		return;
+	}
+	v->untidy += untidy;
+	leave_waiting(inst);
+	instance_end(inst);
+}
+
 static void on_message(void *ctx, struct zygote_child *child, struct wire_msg *m)
 {
 	struct instance *inst = ctx;
@@ -310,6 +359,8 @@ static void on_message(void *ctx, struct zygote_child *child, struct wire_msg *m
 
 	if (m->type == WIRE_REPLY) {
 		on_reply(inst, m);
+	} else if (m->type == WIRE_AGAIN) {
+		on_again(inst, m);
 	} else if (m->type == WIRE_PROFILE) {
 		on_profile(inst, m);
 	} else {
@@ -342,6 +393,7 @@ static void on_ended(void *ctx, struct zygote_child *child, const struct zygote_
 	struct err err = ERR_INIT;
 
 	inst->child = NULL;
+	leave_waiting(inst);
 	if (inst->call || (end->oom && inst->state != INSTANCE_ENDING)) {
 		describe_end(inst, end, &err);
 		logs_note(inst->v->fn, "pipsqueak: %s", err.text);
@@ -423,7 +475,8 @@ static void fork_from(struct instance *inst, struct node *n)
 		.nmounts = 1,
 		.stdio = { -1, v->log_w, v->log_w },
 		.limits = { .memory_bytes = v->set.memory_bytes,
-			    .pids = v->set.pids,
+			    .pids = v->set.pids +
+				    (v->set.pids && !v->set.reuse), /* + the one that forks */
 			    .tmp_bytes = v->set.tmp_bytes },
 	};
 

@@ -76,7 +76,7 @@ struct version {
 	uv_poll_t *log; /* reads the other end */
 	struct instance *instances;
 	uint32_t ninstances, nspares, want_spares;
-	uint32_t recent_starts;
+	uint32_t recent_starts, untidy; /* calls that left something in their cell */
 	uint64_t last_start_us;
 	bool retired;		      /* no new instances; ends when idle */
 	struct version *next, **link; /* while it is retired: of all that are */
@@ -111,13 +111,13 @@ struct function_call {
 	struct function_timing timing;
 	function_reply_fn done; /* NULL: cancelled */
 	void *arg;
-	bool retried;
 };
 
 enum instance_state {
 	INSTANCE_STARTING,
 	INSTANCE_SPARE, /* born ahead of any call, waits for its first */
 	INSTANCE_BUSY,
+	INSTANCE_SWEEPING, /* a spare that forks ends what its call left */
 	INSTANCE_IDLE,
 	INSTANCE_ENDING
 };
@@ -131,8 +131,8 @@ struct instance {
 	enum instance_state state;
 	uint32_t node_id, calls;
 	bool from_root, is_spare, is_listed;
-	bool recorded, profile_due;
-	uv_timer_t timer; /* BUSY: the deadline; SPARE, IDLE: retirement; ENDING: patience */
+	bool recorded, profile_due, forks; /* forks: a child of its own for each call */
+	uv_timer_t timer; /* BUSY: the deadline; SPARE, IDLE: retirement; else: patience */
 };
 
 /* instance.c */
@@ -146,6 +146,7 @@ void instance_count(struct instance *inst);
 void instance_uncount(struct instance *inst);
 
 /* spare.c */
+void spare_become(struct instance *inst);	/* its call is answered */
 struct instance *spare_take(struct version *v); /* for a call that starts cold; NULL: none */
 void spare_refill(struct version *v);
 void spare_unused(struct instance *inst); /* it waited long enough */

@@ -3,6 +3,11 @@
  * Spares (DESIGN 3.1): instances forked ahead of their calls. Each was born into its own cell,
  * checked, and its limits hold; it has been told its function's environment and waits. It has run
  * no code of the function yet, serves one function only, and a call that takes it costs a message.
+ *
+ * One of a function whose instances are not used again stays what it is: it forks a child for each
+ * call (python/again.c), ends all that the child left running, and is a spare again. So its cell is
+ * used again, but by calls of this one version alone, one at a time, and only while none of them
+ * has left anything in it.
  */
 #include "base/clock.h"
 #include "function/priv.h"
@@ -27,11 +32,22 @@ static void note_start(struct version *v, bool ready)
 		v->want_spares++;
 }
 
-static void no_more_a_spare(struct instance *inst)
+static void set_spare(struct instance *inst, bool is_spare)
 {
 	instance_uncount(inst);
-	inst->is_spare = false;
+	inst->is_spare = is_spare;
 	instance_count(inst);
+}
+
+void spare_become(struct instance *inst)
+{
+	if (inst->v->nspares < LIMIT_SPARES && inst->v->fn->f->spares < LIMIT_ALL_SPARES)
+		set_spare(inst, true);
+}
+
+static int nearness(const struct instance *inst)
+{
+	return inst->state == INSTANCE_SPARE ? 2 : inst->state == INSTANCE_SWEEPING;
 }
 
 /* The one that is furthest. Those of another node than the best one end. */
@@ -44,9 +60,9 @@ static struct instance *choose(struct version *v, const struct node *best)
 		if (!i->is_spare || i->state == INSTANCE_ENDING)
 			continue;
 		if (i->node_id != best->id) {
-			no_more_a_spare(i);
+			set_spare(i, false);
 			instance_end(i);
-		} else if (!found || i->state == INSTANCE_SPARE) {
+		} else if (!found || nearness(i) > nearness(found)) {
 			found = i;
 		}
 	}
@@ -61,7 +77,8 @@ struct instance *spare_take(struct version *v)
 	note_start(v, found && found->state == INSTANCE_SPARE);
 	if (found) {
 		best->last_used_us = clock_us();
-		no_more_a_spare(found);
+		best->uses += found->calls > 0; /* the first was counted when it was forked */
+		set_spare(found, false);
 	}
 	return found;
 }

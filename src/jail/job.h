@@ -55,3 +55,7 @@ warn_unused int jail_job_start(struct jail *jail, const struct jail_job_spec *sp
 #define JAIL_ENV "/pipsqueak/env" /* the environment tree, inside every sandbox */
 #define JAIL_APP "/app"		  /* a function's code */
 #define JAIL_HOME "/home/user"
+
+/* Children of cells are pid 2 of theirs, and what they start comes next; no zygote may have a pid
+ * that one of them has (forksafety rule 1). So programs, and the nodes below a root, begin here. */
+#define JAIL_FIRST_PID 10000

@@ -14,11 +14,9 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "jail/enter.h"
+#include "jail/job.h"
 #include "wire/messages.h"
 
-/* Children of cells are pid 2 of theirs, so no zygote may be pid 2 (forksafety rule 1): programs
- * start at this pid of the cell's namespace, and later ones get greater numbers. */
-#define FIRST_PID 100
 #define MAX_WORDS 256
 
 struct spawn {
@@ -147,7 +145,7 @@ int maker_spawn(int sock, struct wire_msg *m, struct err *err)
 		return -1;
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return err_sys(err, errno, "pipe");
-	pid = maker_clone(CLONE_PARENT, &pidfd, FIRST_PID);
+	pid = maker_clone(CLONE_PARENT, &pidfd, JAIL_FIRST_PID);
 	if (pid == 0) {
 		close(report[0]);
 		spawned(&s, report[1]);

@@ -8,54 +8,59 @@
  * cell maker       packet   daemon -> maker              MAKE_CELL SPAWN ADD_PREFIX
  *                           maker's children -> daemon   MADE MAKE_FAILED
  * keeper           packet   daemon -> keeper             CG_MAKE CG_LIMIT CG_ATTACH CG_READ
- * CG_REMOVE keeper -> daemon             CG_DONE zygote control   packet   daemon -> zygote FORK
+ *                                                        CG_REMOVE
+ *                           keeper -> daemon             CG_DONE
+ * zygote control   packet   daemon -> zygote             FORK
  *                           zygote -> daemon             FORKED FAILED; a root once: ASLEEP
  * child's stream   frame    daemon -> child              GO CALL GIVE
- *                           child -> daemon              READY REPLY PROFILE ASLEEP NEED RESULT
- * FAILED run socket       packet   client -> daemon             RUN SIGNAL daemon -> client HELLO
- * PROGRESS STARTED STOPPED EXIT
+ *                           child -> daemon              READY REPLY AGAIN PROFILE ASLEEP NEED
+ *                                                        RESULT DONE FAILED
+ * run socket       packet   client -> daemon             RUN SIGNAL
+ *                           daemon -> client             HELLO PROGRESS STARTED STOPPED EXIT
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_MESSAGES(X)                                                                  \
-	/* daemon -> cell maker */                                                        \
-	X(SPAWN, 1)	 /* a program inside a cell made before: root zygotes and jobs */ \
-	X(MAKE_CELL, 2)	 /* namespaces for a child to be born into */                     \
-	X(ADD_PREFIX, 4) /* show this interpreter prefix in cells made from now on */     \
-	X(MADE, 8)                                                                        \
-	X(MAKE_FAILED, 9)                                                                 \
-	/* daemon -> keeper */                                                            \
-	X(CG_MAKE, 16)                                                                    \
-	X(CG_LIMIT, 17)                                                                   \
-	X(CG_ATTACH, 18)                                                                  \
-	X(CG_REMOVE, 19)                                                                  \
-	X(CG_READ, 20)                                                                    \
-	X(CG_DONE, 21)                                                                    \
-	/* daemon <-> zygote */                                                           \
-	X(FORK, 32)   /* fork a child into the cell whose descriptors come along */       \
-	X(FORKED, 33) /* a child exists: its pidfd comes along, sent by the helper */     \
-	X(FAILED, 34) /* what was asked could not be done: ERR_* fields */                \
-	/* daemon <-> child (instance, node, resolver) on its stream */                   \
-	X(READY, 48)   /* the child has entered its cell and waits to be checked */       \
-	X(GO, 49)      /* checked: proceed (run: start the script; node: import) */       \
-	X(CALL, 50)    /* one event for a function */                                     \
-	X(REPLY, 51)   /* its answer */                                                   \
-	X(PROFILE, 52) /* modules loaded, times, absent things, variables read */         \
-	X(ASLEEP, 53)  /* a node is imported, frozen and now reads its control socket */  \
-	X(NEED, 54)    /* resolver: wants a page or metadata */                           \
-	X(GIVE, 55)    /* daemon's answer to NEED */                                      \
-	X(RESULT, 56)  /* resolver: the lock, or ERR_* */                                 \
-	X(DONE, 57)    /* run: the script is over; its process has let go of its files */ \
-	/* client <-> daemon on the run socket */                                         \
-	X(HELLO, 64)	/* daemon: who I am, host id for mounts */                        \
-	X(RUN, 65)	/* client: run this */                                            \
-	X(SIGNAL, 66)	/* client: pass this signal on */                                 \
-	X(PROGRESS, 67) /* daemon: a line for a person (resolving, downloading ...) */    \
-	X(STARTED, 68)	/* daemon: user code runs now; timing so far */                   \
-	X(EXIT, 69)	/* daemon: wait status and timing, or ERR_* */                    \
+#define WIRE_MESSAGES(X)                                                                       \
+	/* daemon -> cell maker */                                                             \
+	X(SPAWN, 1)	 /* a program inside a cell made before: root zygotes and jobs */      \
+	X(MAKE_CELL, 2)	 /* namespaces for a child to be born into */                          \
+	X(ADD_PREFIX, 4) /* show this interpreter prefix in cells made from now on */          \
+	X(MADE, 8)                                                                             \
+	X(MAKE_FAILED, 9)                                                                      \
+	/* daemon -> keeper */                                                                 \
+	X(CG_MAKE, 16)                                                                         \
+	X(CG_LIMIT, 17)                                                                        \
+	X(CG_ATTACH, 18)                                                                       \
+	X(CG_REMOVE, 19)                                                                       \
+	X(CG_READ, 20)                                                                         \
+	X(CG_DONE, 21)                                                                         \
+	/* daemon <-> zygote */                                                                \
+	X(FORK, 32)   /* fork a child into the cell whose descriptors come along */            \
+	X(FORKED, 33) /* a child exists: its pidfd comes along, sent by the helper */          \
+	X(FAILED, 34) /* what was asked could not be done: ERR_* fields */                     \
+	/* daemon <-> child (instance, node, resolver) on its stream */                        \
+	X(READY, 48)   /* the child has entered its cell and waits to be checked */            \
+	X(GO, 49)      /* checked: proceed (run: start the script; node: import) */            \
+	X(CALL, 50)    /* one event for a function */                                          \
+	X(REPLY, 51)   /* its answer */                                                        \
+	X(PROFILE, 52) /* modules loaded, times, absent things, variables read */              \
+	X(ASLEEP, 53)  /* a node is imported, frozen and now reads its control socket */       \
+	X(NEED, 54)    /* resolver: wants a page or metadata */                                \
+	X(GIVE, 55)    /* daemon's answer to NEED */                                           \
+	X(RESULT, 56)  /* resolver: the lock, or ERR_* */                                      \
+	X(DONE, 57)    /* run: the script is over; its process has let go of its files */      \
+	X(AGAIN,                                                                               \
+	  58) /* a spare that forks: its call's processes are gone; STATUS 1: throw it away */ \
+	/* client <-> daemon on the run socket */                                              \
+	X(HELLO, 64)	/* daemon: who I am, host id for mounts */                             \
+	X(RUN, 65)	/* client: run this */                                                 \
+	X(SIGNAL, 66)	/* client: pass this signal on */                                      \
+	X(PROGRESS, 67) /* daemon: a line for a person (resolving, downloading ...) */         \
+	X(STARTED, 68)	/* daemon: user code runs now; timing so far */                        \
+	X(EXIT, 69)	/* daemon: wait status and timing, or ERR_* */                         \
 	X(STOPPED, 70)	/* daemon: the script was stopped, as by Ctrl-Z */
 
 #define WIRE_TAGS(X)                                                                     \

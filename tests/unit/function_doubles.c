@@ -73,7 +73,7 @@ struct zygote_child {
 	void *born_arg;
 	bool fails, dead;
 	struct zygote_end end;
-	bool profiled, ended;
+	bool profiled, ended, forks;
 	int pending; /* answers on their way */
 	struct zygote_child *next;
 };
@@ -297,13 +297,19 @@ static void put_profile(struct wire_msg *m)
 		  "numpy/linalg.py /app/handler.py /app/x.py");
 }
 
-static void on_profile(void *arg)
+/* What follows an answer. */
+static void on_afterwards(void *arg)
 {
 	struct zygote_child *c = arg;
 	auto_msg struct wire_msg m;
 
-	put_profile(&m);
-	if (!c->dead && !c->profiled)
+	if (c->forks) {
+		wire_init(&m, WIRE_AGAIN, 0);
+		wire_put_u64(&m, WIRE_T_STATUS, doubles.untidy);
+	} else {
+		put_profile(&m);
+	}
+	if (!c->dead && (c->forks || !c->profiled))
 		c->events->message(c->ctx, c, &m);
 	c->profiled = true;
 	settled(c);
@@ -321,7 +327,7 @@ static void on_answer(void *arg)
 	if (!a->c->dead) {
 		a->c->events->message(a->c->ctx, a->c, &a->m);
 		a->c->pending++;
-		later(on_profile, a->c);
+		later(on_afterwards, a->c);
 	}
 	settled(a->c);
 	wire_done(&a->m);
@@ -354,6 +360,8 @@ int zygote_child_send(struct zygote_child *c, const struct wire_msg *m, struct e
 {
 	struct wire_field body;
 
+	if (m->type == WIRE_GO && wire_get(m, WIRE_T_FLAGS, &body))
+		c->forks = memmem(body.data, body.len, "again", 5) != NULL;
 	if (m->type != WIRE_CALL)
 		return 0;
 	must(wire_get(m, WIRE_T_BODY, &body));

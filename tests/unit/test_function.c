@@ -316,6 +316,49 @@ static void test_fresh_instance_each_time(void **state)
 			 5); /* one spare was of the root, before there was the node */
 }
 
+/* Once nothing is learnt any more, one spare forks for call after call. */
+static void test_a_spare_that_forks(void **state)
+{
+	struct fixture *x = *state;
+	static const char *const members[] = { "main.py", "x", "pipsqueak.toml", "", NULL };
+	struct answer pair[2] = { 0 };
+	int forks;
+
+	doubles.job_output = "{\"reuse\": false}";
+	deploy(x, "fresh", members);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	forks = doubles.forks;
+	for (int i = 0; i < 20; i++)
+		assert_string_equal(call(x, "fresh", "1").start, "spare");
+	assert_int_equal(doubles.forks, forks);
+	/* Two at once: the second finds none and makes one more, which stays. */
+	for (int round = 1; round <= 3; round++) {
+		functions_call(x->f, "fresh", "1", 1, on_reply, &pair[0]);
+		functions_call(x->f, "fresh", "1", 1, on_reply, &pair[1]);
+		turn(x, &pair[0].times, round);
+		turn(x, &pair[1].times, round);
+	}
+	assert_int_equal(doubles.forks, forks + 1);
+	assert_int_equal(call(x, "fresh", "\"die\"").kind, ERR_DIED);
+	assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	/* Two calls in a row on a cell that is thrown away: the one that waits goes elsewhere. */
+	doubles.untidy = true;
+	for (int round = 4; round <= 8; round++) {
+		functions_call(x->f, "fresh", "1", 1, on_reply, &pair[0]);
+		turn(x, &pair[0].times, round);
+		functions_call(x->f, "fresh", "1", 1, on_reply, &pair[1]);
+		turn(x, &pair[1].times, round);
+		assert_int_equal(pair[0].kind | pair[1].kind, ERR_NONE);
+	}
+	/* Such a function's instances are made anew, as cells that must be thrown away are. */
+	forks = doubles.forks;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	assert_true(doubles.forks >= forks + 3);
+	assert_int_equal(doubles.alive, spares(x));
+}
+
 static void test_spares_keep_out_of_the_way(void **state)
 {
 	struct fixture *x = *state;
@@ -634,6 +677,7 @@ int main(void)
 		TEST(test_timeout),
 		TEST(test_queue),
 		TEST(test_fresh_instance_each_time),
+		TEST(test_a_spare_that_forks),
 		TEST(test_spares_keep_out_of_the_way),
 		TEST(test_bad_deploys),
 		TEST(test_redeploy),

@@ -120,7 +120,7 @@ static int job_in_child(const char *dir)
 	status = run_line(&loop, jail, "echo pid $$; ls /; id -u; cat /proc/self/status", NULL,
 			  &out);
 	check(status == 0);
-	check(strstr(out.data, "pid 100\n"));
+	check(strstr(out.data, "pid 10000\n"));
 	check(strstr(out.data, "CapEff:\t0000000000000000"));
 	check(strstr(out.data, "NoNewPrivs:\t1"));
 	check(strstr(out.data, "Seccomp:\t2"));

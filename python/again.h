@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: spares of functions whose instances are not reused.
+ *
+ * A spare that forks: it stays in its cell and has a child of its own for each call, forked ahead.
+ */
+#pragma once
+
+#include "fork.h"
+
+/* Returns in a child, which is to read one call from the stream, answer it and exit; then, when all
+ * that it left running has been ended and AGAIN said, in the next. AGAIN's STATUS is 1 when the cell
+ * is not as it was before the first call, and is to be thrown away. The spare ends when the stream
+ * does, and as a child did that ended badly. */
+void again_serve(int stream, const struct fork_hooks *hooks);
