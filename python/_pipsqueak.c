@@ -274,6 +274,11 @@ static PyObject *py_again(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *py_leave(PyObject *self, PyObject *args)
+{
+	again_leave();
+}
+
 static struct preload_state *preloaded(void)
 {
 	preload_get get = (preload_get)dlsym(RTLD_DEFAULT, "pipsqueak_preload");
@@ -403,6 +408,7 @@ static PyMethodDef methods[] = {
 	  "sleep(control) -> dict: serve FORK requests; returns in each child, in its sandbox" },
 	{ "again", py_again, METH_VARARGS,
 	  "again(stream): be a spare that forks; returns in one child after another" },
+	{ "leave", py_leave, METH_NOARGS, "leave(): the end of such a child" },
 	{ "recv", py_recv, METH_VARARGS, "recv(fd) -> (type, id, fields); EOFError at the end" },
 	{ "send", py_send, METH_VARARGS, "send(fd, type, id, fields): one frame" },
 	{ "send_packet", py_send_packet, METH_VARARGS, "send_packet(fd, type, id, fields)" },

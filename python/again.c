@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -25,6 +26,10 @@ struct traces {
 	mode_t mode[3];			   /* of its directories */
 	int ipc;			   /* System V objects */
 };
+
+/* Shared by a spare and its children; what stands in it harms at most a later call of the function.
+ */
+static struct pages *written;
 
 static const char *const writable[3] = { "/tmp", "/dev/shm", JAIL_HOME };
 
@@ -120,6 +125,10 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 	setrlimit(RLIMIT_MSGQUEUE, &none);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	look(&before);
+	written = mmap(NULL, sizeof(*written), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	if (written == MAP_FAILED)
+		written = NULL;
 	for (;;) {
 		int status, errnum;
 
@@ -129,6 +138,8 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 		if (pid == 0) {
 			hooks->after_child();
 			setsid(); /* as a child that has the cell to itself */
+			if (written)
+				pages_copy(written);
 			return;
 		}
 		hooks->after_parent();
@@ -140,7 +151,14 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 		sweep();
 		look(&now);
 		/* Nor may a process of a cell ever have a zygote's pid. */
-		say_again(stream, memcmp(&before, &now, sizeof(now)) != 0 ||
-					  pid > JAIL_FIRST_PID / 2);
+		say_again(stream,
+			  memcmp(&before, &now, sizeof(now)) != 0 || pid > JAIL_FIRST_PID / 2);
 	}
+}
+
+void again_leave(void)
+{
+	if (written && !written->n)
+		pages_learn(written);
+	_exit(0);
 }

@@ -6,16 +6,27 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/fd.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
 #ifndef MADV_COLLAPSE /* Linux 6.1 */
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
 
+#define PAGE 4096UL
 #define HUGE_PAGE (2 * MIB)
+
+/* Bits of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst) */
+#define OURS_ALONE (1ULL << 56)
+#define OF_A_FILE (1ULL << 61)
+#define PRESENT (1ULL << 63)
 
 struct mapping {
 	unsigned long start, end;
@@ -73,4 +84,54 @@ void pages_collapse(void)
 
 	if (each_mapping(collapse, NULL, &ignored) < 0)
 		return; /* without /proc nothing is gained and nothing lost */
+}
+
+struct learning {
+	int pagemap;
+	struct pages *out;
+};
+
+static void add_page(struct pages *out, uintptr_t page)
+{
+	if (out->n && out->ranges[out->n - 1].start + out->ranges[out->n - 1].len == page) {
+		out->ranges[out->n - 1].len += PAGE;
+	} else if (out->n < PAGES_RANGES) {
+		out->ranges[out->n].start = page;
+		out->ranges[out->n].len = PAGE;
+		out->n++;
+	}
+}
+
+static void learn(const struct mapping *m, void *arg)
+{
+	struct learning *l = arg;
+	uint64_t entries[512];
+
+	if (!m->writable || m->shared)
+		return;
+	for (uintptr_t at = m->start; at < m->end; at += sizeof(entries) / 8 * PAGE) {
+		ssize_t n = pread(l->pagemap, entries, sizeof(entries), (off_t)(at / PAGE * 8));
+
+		for (ssize_t i = 0; i < n / 8 && at + (size_t)i * PAGE < m->end; i++)
+			if ((entries[i] & (PRESENT | OURS_ALONE | OF_A_FILE)) ==
+			    (PRESENT | OURS_ALONE))
+				add_page(l->out, at + (size_t)i * PAGE);
+	}
+}
+
+void pages_learn(struct pages *out)
+{
+	auto_close int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	struct learning l = { pagemap, out };
+	struct err ignored;
+
+	out->n = 0;
+	if (pagemap < 0 || each_mapping(learn, &l, &ignored) < 0)
+		out->n = 0; /* then the next one copies its pages as it comes to them */
+}
+
+void pages_copy(const struct pages *pages)
+{
+	for (uint32_t i = 0; i < pages->n && i < PAGES_RANGES; i++)
+		madvise((void *)pages->ranges[i].start, pages->ranges[i].len, MADV_POPULATE_WRITE);
 }

@@ -320,4 +320,4 @@ def start(state, stream, fields, use_environment):
             c.send(stream, c.PROFILE, 0, recorder.fields())
             recorder = None
         if once:
-            c.exit(0)
+            c.leave()

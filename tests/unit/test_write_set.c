@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The pages that a forked process writes, learnt by one and copied ahead in the next.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "pages.h"
+
+#define PAGE 4096
+#define COUNT 300
+
+static char *area; /* COUNT pages of the parent's, all written; a child writes every third */
+static struct pages *shared;
+
+static bool holds(const char *at)
+{
+	for (uint32_t i = 0; i < shared->n; i++)
+		if ((uintptr_t)at - shared->ranges[i].start < shared->ranges[i].len)
+			return true;
+	return false;
+}
+
+static void write_every_third(void)
+{
+	for (int i = 0; i < COUNT; i += 3)
+		area[i * PAGE] = 2;
+}
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
+static int in_child(int (*what)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(what());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int learns(void)
+{
+	write_every_third();
+	pages_learn(shared);
+	return 0;
+}
+
+static int count_faults(void)
+{
+	long before = faults();
+
+	write_every_third();
+	return (int)(faults() - before);
+}
+
+static int count_after_copying(void)
+{
+	pages_copy(shared);
+	for (int i = 0; i < COUNT; i++) /* nothing is lost by it */
+		if (area[i * PAGE] != 1)
+			return 255;
+	return count_faults();
+}
+
+static void test_the_next_copies_what_the_first_wrote(void **state)
+{
+	assert_int_equal(in_child(learns), 0);
+	for (int i = 0; i < COUNT; i++)
+		assert_int_equal(holds(area + (size_t)i * PAGE), i % 3 == 0);
+	assert_true(in_child(count_faults) >= COUNT / 3);
+	assert_true(in_child(count_after_copying) <= 2);
+}
+
+/* Another process may have written nonsense there. */
+static void test_nonsense_is_harmless(void **state)
+{
+	memset(shared, 0xff, sizeof(*shared));
+	assert_int_equal(in_child(count_after_copying), COUNT / 3);
+	memset(shared, 0, sizeof(*shared));
+	shared->n = PAGES_RANGES;
+	shared->ranges[1].len = SIZE_MAX;
+	assert_int_equal(in_child(count_after_copying), COUNT / 3);
+}
+
+static int set_up(void **state)
+{
+	area = mmap(NULL, COUNT * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	madvise(area, COUNT * PAGE, MADV_NOHUGEPAGE);
+	for (int i = 0; i < COUNT; i++)
+		area[i * PAGE] = 1;
+	return area == MAP_FAILED || shared == MAP_FAILED;
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_next_copies_what_the_first_wrote),
+		cmocka_unit_test(test_nonsense_is_harmless),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, NULL);
+}
