@@ -148,22 +148,30 @@ def bytecode(app, module):
     return data if data[:8] == _UNCHECKED else None
 
 
-def import_own(app, module, data):
-    """import MODULE, which is the function's own: the import system, asked for it, would touch a
-    hundred pages that are still shared with the zygote, and each costs a copy."""
-    path = "%s/%s.py" % (app, module)
-    spec = _bootstrap.ModuleSpec(module, _external.SourceFileLoader(module, path), origin=path)
-    spec._set_fileattr = True
-    spec.cached = app + _CACHED % module
-    made = sys.modules[module] = _bootstrap.module_from_spec(spec)
-    spec._initializing = True
-    try:
-        exec(_marshal.loads(memoryview(data)[16:]), made.__dict__)
-    except BaseException:
-        sys.modules.pop(module, None)
-        raise
-    finally:
-        spec._initializing = False
+class Own:
+    """import MODULE, which is the function's own, in two steps: of its code nothing runs in the first.
+    The import system, asked for it, would touch a hundred pages that are still shared with the
+    zygote, and each costs a copy."""
+
+    def __init__(self, app, module, data):
+        path = "%s/%s.py" % (app, module)
+        spec = _bootstrap.ModuleSpec(module, _external.SourceFileLoader(module, path), origin=path)
+        spec._set_fileattr = True
+        spec.cached = app + _CACHED % module
+        self.made = _bootstrap.module_from_spec(spec)
+        self.code = _marshal.loads(memoryview(data)[16:])
+        self.name, self.spec = module, spec
+
+    def run(self):
+        sys.modules[self.name] = self.made
+        self.spec._initializing = True
+        try:
+            exec(self.code, self.made.__dict__)
+        except BaseException:
+            sys.modules.pop(self.name, None)
+            raise
+        finally:
+            self.spec._initializing = False
 
 
 def entry_of(module, attr):
@@ -176,15 +184,19 @@ def entry_of(module, attr):
 class Instance:
     def __init__(self, state, stream, name):
         self.state, self.stream, self.name = state, stream, name
-        self.handler = self.data = self.load_error = None
+        self.handler = self.own = self.load_error = None
         self.import_us = 0
 
     def find(self, app, candidates):
-        self.app = app
         for entry in candidates:
             module, _, attr = entry.rpartition(".")
-            self.data = bytecode(app, module)
-            self.entry = (module, attr) if self.data else find_entry(app, entry)
+            data = bytecode(app, module)
+            self.entry = (module, attr) if data else find_entry(app, entry)
+            if data:
+                try:
+                    self.own = Own(app, module, data)
+                except Exception:
+                    pass  # broken bytecode: the import system says how, when there is a call
             if self.entry:
                 return
         self.load_error = ("start", LookupError(
@@ -195,8 +207,8 @@ class Instance:
         began = clock()
         try:
             if self.load_error is None:
-                if self.data:
-                    import_own(self.app, self.entry[0], self.data)
+                if self.own:
+                    self.own.run()
                 else:
                     __import__(self.entry[0])
                 self.handler = entry_of(*self.entry)
