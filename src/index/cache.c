@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,52 +12,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/workdir.h"
 #include "index/private.h"
-
-/* Several daemons may share the cache. Each has a directory of its own below tmp and holds its
- * lock; those whose lock can be taken were left by a daemon that is dead. */
-static void clean_tmp(const char *all)
-{
-	DIR *dir = opendir(all);
-	struct dirent *e;
-	struct err err;
-
-	while (dir && (e = readdir(dir))) {
-		auto_close int fd = -1;
-
-		if (e->d_name[0] == '.')
-			continue;
-		fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-			continue;
-		if (fd_remove_tree(dirfd(dir), e->d_name, &err) < 0)
-			log_warn("index", "cleaning up: %s", err.text);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-/* Made under a name that clean_tmp() of another daemon skips, renamed once it is locked. */
-static int open_tmp(struct index *index, struct err *err)
-{
-	auto_free char *all = mem_printf("%s/tmp", index->cache_dir);
-	auto_free char *made = mem_printf("%s/.%d-XXXXXX", all, getpid());
-	const char *base;
-
-	clean_tmp(all);
-	if (!mkdtemp(made))
-		return err_sys(err, errno, "mkdir '%s'", made);
-	index->tmp_lock = open(made, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	base = strrchr(made, '/') + 2;
-	index->tmp = mem_printf("%s/%s", all, base);
-	if (index->tmp_lock < 0 || flock(index->tmp_lock, LOCK_EX | LOCK_NB) < 0 ||
-	    rename(made, index->tmp) < 0) {
-		err_sys(err, errno, "making '%s'", index->tmp);
-		rmdir(made);
-		return -1;
-	}
-	return 0;
-}
 
 /* The names of cached pages are sums of URL and credentials, salted: a name must not help to guess
  * a password. One salt per cache, whoever makes it first. */
@@ -94,6 +48,7 @@ static int open_salt(struct index *index, struct err *err)
 int cache_open(struct index *index, struct err *err)
 {
 	static const char *const below[] = { "pages", "metadata", "wheels", "tmp" };
+	auto_free char *all = mem_printf("%s/tmp", index->cache_dir);
 
 	for (size_t i = 0; i < array_len(below); i++) {
 		auto_free char *path = mem_printf("%s/%s", index->cache_dir, below[i]);
@@ -101,7 +56,9 @@ int cache_open(struct index *index, struct err *err)
 		if (fd_mkdirs(path, 0755, err) < 0)
 			return -1;
 	}
-	return open_tmp(index, err) < 0 ? -1 : open_salt(index, err);
+	return workdir_open(all, 0700, &index->tmp, &index->tmp_lock, err) < 0
+		       ? -1
+		       : open_salt(index, err);
 }
 
 void cache_close(struct index *index)

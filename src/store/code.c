@@ -121,8 +121,15 @@ void code_make(struct store *s, const struct code_want *want, code_fn done, void
 	const char *name = strrchr(target, '/') + 1;
 	struct code_waiter *one;
 	struct code_work *w;
+	size_t sources;
+	struct err err;
 
 	if (access(target, F_OK) == 0) {
+		done(arg);
+		return;
+	}
+	if (entry_sources(s, want->sha256, &sources, &err) < 0) {
+		log_warn("store", "compiling %s: %s", want->name, err.text);
 		done(arg);
 		return;
 	}
@@ -146,7 +153,7 @@ void code_make(struct store *s, const struct code_want *want, code_fn done, void
 				 .tag = mem_strdup(want->python->cache_tag),
 				 .version = mem_strdup(want->python->version),
 				 .part = want->part,
-				 .sources = entry_sources(s, want->sha256),
+				 .sources = sources,
 				 .waiters = one };
 	s->codes = w;
 	start_next(s);

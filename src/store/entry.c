@@ -192,13 +192,14 @@ void entry_make(struct store *s, const struct lock_dist *dist, index_progress_fn
 	index_fetch(s->index, dist, on_fetch_progress, on_fetched, w);
 }
 
-size_t entry_sources(const struct store *s, const char *sha256)
+int entry_sources(const struct store *s, const char *sha256, size_t *out, struct err *err)
 {
 	auto_free char *entry = store_entry_path(s, sha256);
 	auto_free char *path = mem_printf("%s/sources", entry);
 	auto_buf struct buf text = BUF_MAX(64);
 
-	if (buf_read_file(&text, AT_FDCWD, path, &(struct err){ 0 }) < 0 || !text.data)
-		return 0;
-	return strtoul(text.data, NULL, 10);
+	if (buf_read_file(&text, AT_FDCWD, path, err) < 0)
+		return -1;
+	*out = text.data ? strtoul(text.data, NULL, 10) : 0;
+	return 0;
 }

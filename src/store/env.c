@@ -259,6 +259,7 @@ static void start_late(struct store *s, struct env *e, const struct lock *lock,
 		       const struct store_python *python)
 {
 	struct late *l = mem_new(struct late);
+	struct err err;
 
 	e->late_work = true;
 	s->lates++;
@@ -269,10 +270,16 @@ static void start_late(struct store *s, struct env *e, const struct lock *lock,
 	l->site = mem_printf("%s/%s", e->path, e->site);
 	l->parts = mem_zero(2 * lock->ndists + 1, sizeof(*l->parts));
 	l->missing = 1;
-	for (size_t i = 0; i < l->lock->ndists; i++)
-		for (int part = 0; part < code_parts(entry_sources(s, lock->dists[i].sha256));
-		     part++)
+	for (size_t i = 0; i < l->lock->ndists; i++) {
+		size_t sources = 0;
+
+		if (entry_sources(s, lock->dists[i].sha256, &sources, &err) < 0) {
+			log_warn("store", "bytecode of %s: %s", lock->dists[i].name, err.text);
+			l->failed = true;
+		}
+		for (int part = 0; part < code_parts(sources); part++)
 			want_part(l, i, part);
+	}
 	late_done(l);
 }
 
@@ -374,6 +381,19 @@ static void on_merged(uv_work_t *work, int status)
 	finish_env(w);
 }
 
+static int find_code(struct env_work *w, struct merge_dist *d, const struct lock_dist *dist)
+{
+	size_t sources;
+
+	if (entry_sources(w->s, dist->sha256, &sources, &w->err) < 0)
+		return err_wrap(&w->err, "bytecode of %s", dist->name);
+	for (int part = 0; part < code_parts(sources); part++) {
+		d->code[part] = store_code_path(w->s, dist->sha256, w->lock->python_tag, part);
+		w->late = w->late || access(d->code[part], F_OK) < 0;
+	}
+	return 0;
+}
+
 static void merge(struct env_work *w)
 {
 	struct store *s = w->s;
@@ -383,16 +403,15 @@ static void merge(struct env_work *w)
 	w->merge.dists = mem_zero(w->merge.n + 1, sizeof(struct merge_dist));
 	for (size_t i = 0; i < w->merge.n; i++) {
 		const struct lock_dist *dist = &w->lock->dists[i];
-		int parts = code_parts(entry_sources(s, dist->sha256));
 		struct merge_dist *d = &w->merge.dists[i];
 
 		d->name = mem_strdup(dist->name);
 		d->bytes = dist->size_bytes;
 		d->entry = store_entry_path(s, dist->sha256);
-		for (int part = 0; part < parts; part++)
-			d->code[part] = store_code_path(s, dist->sha256, w->lock->python_tag, part);
-		for (int part = 0; part < parts; part++)
-			w->late = w->late || access(d->code[part], F_OK) < 0;
+		if (find_code(w, d, dist) < 0) {
+			finish_env(w);
+			return;
+		}
 		facts_touch(s, "wheels", dist->sha256);
 	}
 	w->merge.out = store_tmp_name(s);
@@ -425,10 +444,14 @@ static void on_entry(void *arg, const struct err *err)
 	struct env_dist *d = arg;
 	struct env_work *w = d->work;
 	struct code_want want = { d->dist->name, d->dist->sha256, &w->python, 0 };
+	struct err own = ERR_INIT;
+	size_t sources = 0;
 
+	if (!err && entry_sources(w->s, want.sha256, &sources, &own) < 0)
+		err = &own;
 	if (err && !w->err.kind)
 		w->err = *err;
-	if (err || code_parts(entry_sources(w->s, want.sha256)) == 0)
+	if (err || code_parts(sources) == 0)
 		one_less(w);
 	else
 		code_make(w->s, &want, on_code, w);

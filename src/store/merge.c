@@ -153,6 +153,8 @@ static int link_dir(struct walk *w, int from, int to, const char *name, struct e
 		return err_set(err, ERR_LIMIT, "'%s' is nested too deeply", name);
 	if (w->source >= 0 && strcmp(name, "__pycache__") != 0) {
 		source = openat(w->source, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (source < 0 && errno != ENOENT && errno != ENOTDIR)
+			return err_sys(err, errno, "opening the sources at '%s'", name);
 		w->source = source;
 	}
 	snprintf(w->path + len, sizeof(w->path) - len, "/%s", name);

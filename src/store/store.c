@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/workdir.h"
 #include "store/store_priv.h"
 
 #define LAYOUT "2\n" /* of the directories below DIR; what another layout left is dropped */
@@ -54,29 +55,6 @@ int store_publish(const char *from, const char *to, struct err *err)
 }
 
 /* ---- open and close ---- */
-
-/* Each daemon builds in a directory of its own below DIR/tmp and holds its lock; those whose lock
- * can be taken were left by a daemon that is dead. */
-static void clean_tmp(const char *all)
-{
-	DIR *dir = opendir(all);
-	struct dirent *e;
-	struct err err;
-
-	while (dir && (e = readdir(dir))) {
-		auto_close int fd = -1;
-
-		if (e->d_name[0] == '.')
-			continue;
-		fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-			continue;
-		if (fd_remove_tree(dirfd(dir), e->d_name, &err) < 0)
-			log_warn("store", "cleaning up: %s", err.text);
-	}
-	if (dir)
-		closedir(dir);
-}
 
 /* What an older layout left goes; nothing of it was ever released. */
 static int check_layout(struct store *s, struct err *err)
@@ -132,13 +110,8 @@ static int open_tmp(struct store *s, struct err *err)
 {
 	auto_free char *all = mem_printf("%s/tmp", s->dir);
 
-	clean_tmp(all);
-	s->tmp = mem_printf("%s/%d-XXXXXX", all, getpid());
-	if (!mkdtemp(s->tmp) || chmod(s->tmp, 0711) < 0)
-		return err_sys(err, errno, "mkdir '%s'", s->tmp);
-	s->tmp_lock = open(s->tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->tmp_lock < 0 || flock(s->tmp_lock, LOCK_EX) < 0)
-		return err_sys(err, errno, "locking '%s'", s->tmp);
+	if (workdir_open(all, 0711, &s->tmp, &s->tmp_lock, err) < 0)
+		return -1;
 	s->uses = mem_printf("%s/uses", s->tmp);
 	if (mkdir(s->uses, 0700) < 0)
 		return err_sys(err, errno, "mkdir '%s'", s->uses);

@@ -110,7 +110,8 @@ typedef void (*entry_fn)(void *arg, const struct err *err);
 void entry_make(struct store *s, const struct lock_dist *dist, index_progress_fn progress,
 		entry_fn done, void *arg);
 /* Of an entry that is there: number of sources. */
-size_t entry_sources(const struct store *s, const char *sha256);
+warn_unused int entry_sources(const struct store *s, const char *sha256, size_t *out,
+			      struct err *err);
 
 /* code.c: bytecode of one entry for one interpreter, in at most two parts: what a first import
  * will load (0), and the rest (1) of a wheel that has more than CODE_FIRST sources. A failure is

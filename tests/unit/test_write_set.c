@@ -105,7 +105,8 @@ static void test_nonsense_is_harmless(void **state)
 static int set_up(void **state)
 {
 	area = mmap(NULL, COUNT * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	madvise(area, COUNT * PAGE, MADV_NOHUGEPAGE);
 	for (int i = 0; i < COUNT; i++)
 		area[i * PAGE] = 1;
