@@ -400,7 +400,13 @@ def best_of(feed: Feed, name: str, files: list):
 
 
 def matches(feed: Feed, name: str, wanted: list, excluded):
-    """(release, file) pairs that all of wanted take, in pip's order: newest first, prereleases only
+    """(release, file) pairs that all of wanted take, in pip's order."""
+    found = newest_first(feed, name, wanted, excluded)
+    return sorted(found, key=lambda pair: pair[1].is_sdist) if feed.asked.prefer_binary else found
+
+
+def newest_first(feed: Feed, name: str, wanted: list, excluded):
+    """Without --prefer-binary: the newest first, prereleases only
     when asked for or when there is no final release, yanked ones only when a version is named and
     nothing else satisfies it. Found as they are asked for."""
     pre = feed.asked.allows_pre(name)

@@ -40,6 +40,7 @@ class Asked:
         self.sources = []  # (mode, URL or path): indexes and find-links that a file names
         self.pre = {}  # name or ":all:" -> may prereleases be taken
         self.no_binary, self.only_binary = set(), set()  # names, ":all:"
+        self.prefer_binary = False
         self.allow_sdist = bool(request.get("allow_sdist"))
         self.locked = None  # dists of a lock
         self.local = {}  # URL of a local wheel -> {"sha256", "size"}
@@ -138,6 +139,8 @@ def direct_wanted(asked: Asked, text: str, where: str):
     target = named[3] if named else text
     if not (named or FILE.fullmatch(text) or ".whl" in text or re.match(r"https?://|file:|\.{0,2}/", text)):
         return None
+    if asked.request.get("build"):  # it could tell the outside what the code of an sdist has seen
+        raise Failure("usage", f"'{text}': what a build requires is taken from the index only")
     refuse_source(asked, text, where)
     found = FILE.match(target)
     if not found:
@@ -161,7 +164,7 @@ def direct_wanted(asked: Asked, text: str, where: str):
     wanted = file_wanted(url, named and named[1], found["extras"] or "", where)
     wanted.url += rest.strip()  # "?..." and "#sha256=..."
     if named and canonical(named[1]) != wanted.name:
-        raise Failure("usage", f"{where}: '{text}': the file is one of {wanted.name}")
+        raise Failure("usage", f"{where}: '{text}': the {'wheel' if url.endswith('.whl') else 'file'} is one of {wanted.name}")
     if named and named[2]:
         extras = frozenset(canonical(e.strip()) for e in named[2].split(",") if e.strip())
         wanted = Wanted(wanted.name, wanted.extras | extras, None, wanted.url)
@@ -220,7 +223,7 @@ def joined_lines(text: str):
 class Options:
     """The options of one requirements file, in pip's spelling."""
 
-    IGNORED = {"--prefer-binary": 0, "--no-cache-dir": 0, "--use-feature": 1, "--trusted-host": 1}
+    IGNORED = {"--no-cache-dir": 0, "--use-feature": 1, "--trusted-host": 1}
     VALUED = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find-links", "-r",
               "--requirement", "-c", "--constraint", "-e", "--editable", "--no-binary",
               "--only-binary", "--all-releases", "--only-final")
@@ -258,6 +261,8 @@ class Options:
             asked.sources.append(("links", self.place(value)))
         elif name in ("-r", "--requirement", "-c", "--constraint"):
             read_file(asked, beside(self.where, value), self.constraint or "c" in name[:3], self.depth + 1)
+        elif name == "--prefer-binary":
+            asked.prefer_binary = True
         elif name == "--pre":
             asked.pre[":all:"] = True
         elif name in ("--all-releases", "--only-final"):

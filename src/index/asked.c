@@ -125,7 +125,7 @@ static void set_locals(struct asked *a, const struct index_request *q, json_t *r
  * its dists. */
 static void set_rules(struct asked *a, json_t *root)
 {
-	json_t *rules = json_pack("{s:b}", "allow_sdist", 1);
+	json_t *rules = json_pack("{s:b, s:b}", "allow_sdist", 1, "build", 1);
 	json_t *newer = json_object_get(root, "exclude_newer");
 
 	a->allow_sdist = a->allow_sdist || json_is_true(json_object_get(root, "allow_sdist"));

@@ -35,19 +35,23 @@ static void job_free(struct sdist_job *job)
 	free(job);
 }
 
-/* The end of what was printed, whole lines if there are any; odd bytes become '?'. */
+/* The end of what was printed, whole lines if there are any; odd characters become '?'. */
 static void read_tail(int fd, char out[TAIL_BYTES + 1])
 {
 	off_t size = lseek(fd, 0, SEEK_END);
 	ssize_t n = pread(fd, out, TAIL_BYTES, size > TAIL_BYTES ? size - TAIL_BYTES : 0);
+	size_t len = 0;
 	char *line;
 
-	out[n > 0 ? n : 0] = '\0';
-	for (char *c = out; c < out + n; c++)
-		if ((*c < ' ' && *c != '\n' && *c != '\t') || *c > '~')
-			*c = '?';
-	while (n > 0 && strchr(" \n\t", out[n - 1]))
-		out[--n] = '\0';
+	for (const char *c = out; c < out + n; c++) {
+		bool plain = (*c >= ' ' && *c <= '~') || *c == '\n' || *c == '\t';
+
+		if (((unsigned char)*c & 0xc0) != 0x80) /* the first byte of a character */
+			out[len++] = plain ? *c : '?';
+	}
+	while (len && strchr(" \n\t", out[len - 1]))
+		len--;
+	out[len] = '\0';
 	line = size > TAIL_BYTES ? strchr(out, '\n') : NULL;
 	if (line)
 		memmove(out, line + 1, strlen(line));
