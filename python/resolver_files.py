@@ -20,7 +20,11 @@ from resolver_versions import spec_of, version_key
 MAX_DEPTH = 16  # of files that name files
 VCS = re.compile(r"(?:[^@]*@\s*)?(?:git|hg|svn|bzr)\+")
 COMMENT = re.compile(r"(^|\s+)#.*$")
-FILE = re.compile(r"(?P<path>[^\[\];]*?\.(?:whl|tar\.gz|zip|tgz|tar\.bz2|tar\.xz))(?![^\s\[;?#])\s*(?:\[(?P<extras>[^\]]*)\])?(?P<rest>.*)", re.S)
+FILE = re.compile(
+    r"(?P<path>[^\[\];]*?\.(?:whl|tar\.gz|zip|tgz|tar\.bz2|tar\.xz))(?![^\s\[;?#])\s*"
+    r"(?:\[(?P<extras>[^\]]*)\])?(?P<rest>.*)",
+    re.S,
+)
 NAMED = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?\s*@\s*(\S.*)", re.S)
 SDIST = (".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz")  # as src/index/name.c has it
 NO_SOURCE = "build a wheel of it (pip wheel) and give the wheel's path or URL"

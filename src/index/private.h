@@ -12,7 +12,6 @@
  */
 #pragma once
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -149,37 +148,6 @@ struct asked {
 /* a->allow_sdist as it was: allowed whatever the request says. */
 warn_unused int asked_build(struct asked *a, const struct index_request *q, struct err *err);
 void asked_done(struct asked *a); /* also of one that was not built */
-
-/* sdist.c */
-struct sdist_want {
-	struct wheel_want sdist;
-	const char *name;	    /* of the dist */
-	const char *sums;	    /* its sha256 must be one of these; NULL: any */
-	bool build;		    /* else its metadata may come from PKG-INFO (PEP 643) */
-	const struct asked *asked;  /* whose requirements bring it */
-	const struct sdist *parent; /* it is needed to build this one, which waits; NULL: none */
-	index_progress_fn progress; /* with the arg of done */
-};
-struct sdist_built {
-	const struct buf *headers; /* of METADATA */
-	char sha256[SHA_HEX];	   /* of the sdist */
-	const char *filename;	   /* of the wheel, which is in the cache; NULL: not built */
-	char wheel_sha256[SHA_HEX];
-};
-typedef void (*sdist_fn)(void *arg, const struct sdist_built *built, const struct err *err);
-void sdist_get(struct index *index, const struct sdist_want *want, sdist_fn done, void *arg);
-struct settings *sdist_settings(const struct sdist *s);
-
-/* sdist_job.c: report and wheel are borrowed; report is an object of unknown contents, NULL on
- * failure. */
-struct sdist_job_spec {
-	const char *archive;	  /* path in the cache */
-	const char *plan;	  /* NULL: only look */
-	const char *env, *prefix; /* of a build */
-};
-typedef void (*sdist_job_fn)(void *arg, json_t *report, int wheel, const struct err *err);
-warn_unused int sdist_job_start(struct index *index, const struct sdist_job_spec *spec,
-				sdist_job_fn done, void *arg, struct err *err);
 
 /* offered.c: what the resolver may name. */
 struct digest_line;

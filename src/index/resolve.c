@@ -9,6 +9,7 @@
 #include "index/digest.h"
 #include "index/name.h"
 #include "index/private.h"
+#include "index/sdist.h"
 #include "wire/messages.h"
 #include "wire/wire.h"
 

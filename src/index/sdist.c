@@ -11,6 +11,8 @@
  * Two that ask for one build at a time both build: to wait for each other could go round in a
  * circle.
  */
+#include "index/sdist.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -24,7 +26,6 @@
 #include "base/mem.h"
 #include "base/progress.h"
 #include "index/name.h"
-#include "index/private.h"
 #include "index/zip.h"
 
 struct sdist {

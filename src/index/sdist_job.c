@@ -14,7 +14,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/mem.h"
-#include "index/private.h"
+#include "index/sdist.h"
 #include "jail/job.h"
 
 #define TAIL_BYTES 640 /* of what a build printed, that fits into an error */
