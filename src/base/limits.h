@@ -54,7 +54,8 @@
 #define LIMIT_BUILD_PIDS 256
 #define LIMIT_BUILD_DEPTH 4 /* sdists that are needed to build one another */
 #define LIMIT_BUILD_REQUIRES 64
-#define LIMIT_BUILDS 2			      /* running at a time */
+#define LIMIT_BUILD_PLAN_BYTES (32 * KIB)     /* what a build is told */
+#define LIMIT_BUILDS 2			      /* builds and looks at a time */
 #define LIMIT_RESOLVE_SDISTS 200	      /* looked at in one resolution */
 #define LIMIT_RESOLVE_BUILD_MS (3600L * 1000) /* a resolution that may build */
 

@@ -230,7 +230,7 @@ static void stop_now(uv_timer_t *timer);
 static void close_all(struct daemon *d)
 {
 	bool busy = (d->functions && functions_idle_us(d->functions) == 0) ||
-		    (d->store && store_is_busy(d->store));
+		    (d->store && store_is_busy(d->store)) || (d->index && index_is_busy(d->index));
 
 	api_close(d->api);
 	if (busy) {

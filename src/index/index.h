@@ -114,6 +114,9 @@ void index_use(struct index *index, const struct index_request *request, const s
  * anew by resolving again. */
 bool index_has_built(const struct index *index, const struct lock *lock);
 
+/* Is an sdist being looked at or built? */
+bool index_is_busy(const struct index *index);
+
 /* Resolve. progress may be NULL. done is called once, maybe before this returns (when the source
  * of resolvers fails at once); the request's strings are copied. Kinds of error: ERR_USAGE
  * (malformed input, no settings), ERR_NOT_FOUND (no such package, no wheel that fits),

@@ -46,6 +46,7 @@ struct index {
 	size_t next_source;
 	struct index_resolver_source resolver;
 	struct index_builds builds;
+	int sdists;		/* under way */
 	int building;		/* jobs running: at most LIMIT_BUILDS */
 	struct sdist *to_build; /* waiting for their turn */
 	struct resolve *resolves;

@@ -51,11 +51,19 @@ static int put_environment(struct buf *out, const char *python_info, struct err 
 	return rc;
 }
 
+static int put_sum(struct buf *out, const struct lock_dist *d, struct err *err)
+{
+	uint64_t size = d->sdist ? d->sdist_bytes : d->size_bytes;
+
+	if (size && buf_putf(out, err, "\nsize = %llu", (unsigned long long)size) < 0)
+		return -1;
+	return buf_putf(out, err, "\nhashes = { sha256 = \"%s\" }\n",
+			d->sdist ? d->sdist_sha256 : d->sha256);
+}
+
 static int put_dist(struct buf *out, const struct lock_dist *d, struct err *err)
 {
 	bool local = strncmp(d->url, "file://", 7) == 0;
-	uint64_t size = d->sdist ? d->sdist_bytes : d->size_bytes;
-	const char *sha256 = d->sdist ? d->sdist_sha256 : d->sha256;
 
 	if (buf_puts(out, "\n[[packages]]\n", err) < 0 ||
 	    put_string(out, "name", d->name, err) < 0 || buf_puts(out, "\n", err) < 0 ||
@@ -66,9 +74,7 @@ static int put_dist(struct buf *out, const struct lock_dist *d, struct err *err)
 	    buf_puts(out, "\n", err) < 0 ||
 	    put_string(out, local ? "path" : "url", d->url + (local ? 7 : 0), err) < 0)
 		return -1;
-	if (size && buf_putf(out, err, "\nsize = %llu", (unsigned long long)size) < 0)
-		return -1;
-	return buf_putf(out, err, "\nhashes = { sha256 = \"%s\" }\n", sha256);
+	return put_sum(out, d, err);
 }
 
 int lock_print_pylock(const struct lock *lock, const char *python_info, struct buf *out,

@@ -56,7 +56,8 @@ struct sdist {
 	struct err err;
 };
 
-static void start_next(struct index *index);
+static void wait_turn(struct sdist *s);
+static void turn_over(struct sdist *s);
 
 static void env_drop(struct sdist *s)
 {
@@ -95,7 +96,7 @@ static void end(struct sdist *s, const struct err *why)
 	settings_unref(s->settings);
 	buf_done(&s->headers);
 	free(s);
-	start_next(index);
+	index->sdists--;
 	index_unref(index);
 }
 
@@ -199,8 +200,8 @@ static void take_wheel(struct sdist *s, const char *filename, int fd)
 	auto_free char *path = mem_printf("/%s", filename);
 
 	if (!name_is_wheel(filename) || !name_matches(filename, strlen(filename), s->name)) {
-		err_set(&s->err, ERR_CORRUPT, "it made '%.200s', which is no wheel of %s", filename,
-			s->name);
+		err_set(&s->err, ERR_CORRUPT, "it made %s, which is no wheel of %s",
+			name_is_wheel(filename) ? filename : "something", s->name);
 		end(s, &s->err);
 		return;
 	}
@@ -217,10 +218,19 @@ static void take_wheel(struct sdist *s, const char *filename, int fd)
 
 static void ask_requires(struct sdist *s);
 
+static bool is_strings(json_t *list)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item) if (!json_is_string(item)) return false;
+	return json_is_array(list);
+}
+
 /* The backend wants these, too; it is asked only once. */
 static void want_more(struct sdist *s, json_t *more)
 {
-	if (!json_is_array(more) || json_is_true(json_object_get(s->plan, "final"))) {
+	if (!is_strings(more) || json_is_true(json_object_get(s->plan, "final"))) {
 		err_set(&s->err, ERR_CORRUPT, "the build gave no wheel");
 		end(s, &s->err);
 		return;
@@ -237,8 +247,7 @@ static void on_built(void *arg, json_t *report, int fd, const struct err *err)
 	json_t *more = json_object_get(report, "more");
 	const char *wheel = json_string_value(json_object_get(report, "wheel"));
 
-	s->index->building--;
-	start_next(s->index);
+	turn_over(s);
 	if (err) {
 		end(s, err);
 	} else if (wheel) {
@@ -251,7 +260,7 @@ static void on_built(void *arg, json_t *report, int fd, const struct err *err)
 	}
 }
 
-static void run_build(struct sdist *s)
+static int start_build(struct sdist *s, struct err *err)
 {
 	json_t *plan = json_pack(
 		"{s:O, s:O, s:O, s:b}", "requires", json_object_get(s->plan, "requires"), "backend",
@@ -262,28 +271,18 @@ static void run_build(struct sdist *s)
 	auto_free char *said = mem_printf("building %s", s->filename);
 	struct progress p = { .what = "build", .name = s->filename, .text = said };
 	char line[PROGRESS_LINE];
+	int rc;
 
 	progress_print(&p, line);
 	on_progress(s, line);
-	s->index->building++;
-	if (sdist_job_start(s->index, &spec, on_built, s, &s->err) < 0) {
-		s->index->building--;
-		end(s, &s->err);
-	}
+	if (!text || strlen(text) > LIMIT_BUILD_PLAN_BYTES)
+		rc = err_set(err, ERR_LIMIT, "what it needs to be built is more than %lu bytes",
+			     LIMIT_BUILD_PLAN_BYTES);
+	else
+		rc = sdist_job_start(s->index, &spec, on_built, s, err);
 	free(text);
 	json_decref(plan);
-}
-
-static void start_next(struct index *index)
-{
-	struct sdist **last = &index->to_build, *s;
-
-	if (index->building >= LIMIT_BUILDS || !index->to_build)
-		return;
-	while ((*last)->next)
-		last = &(*last)->next;
-	s = steal(*last); /* who asked first */
-	run_build(s);
+	return rc;
 }
 
 static void on_env(void *arg, const char *path, const struct err *err)
@@ -295,9 +294,7 @@ static void on_env(void *arg, const char *path, const struct err *err)
 		return;
 	}
 	s->env = mem_strdup(path);
-	s->next = s->index->to_build;
-	s->index->to_build = s;
-	start_next(s->index);
+	wait_turn(s);
 }
 
 static void on_lock(void *arg, struct lock *lock, const struct err *err)
@@ -357,14 +354,9 @@ static void ask_requires(struct sdist *s)
 
 static bool is_plan(json_t *plan)
 {
-	json_t *requires = json_object_get(plan, "requires"), *item;
-	size_t i;
-
-	if (!json_is_array(requires) || !json_is_array(json_object_get(plan, "path")) ||
-	    !json_is_string(json_object_get(plan, "backend")))
-		return false;
-	json_array_foreach(requires, i, item) if (!json_is_string(item)) return false;
-	return true;
+	return is_strings(json_object_get(plan, "requires")) &&
+	       is_strings(json_object_get(plan, "path")) &&
+	       json_is_string(json_object_get(plan, "backend"));
 }
 
 static void have_plan(struct sdist *s)
@@ -386,6 +378,7 @@ static void on_look(void *arg, json_t *report, int fd, const struct err *err)
 	struct sdist *s = arg;
 	auto_free char *path = cache_path(s->index, "builds", s->sha256);
 
+	turn_over(s);
 	if (err) {
 		end(s, err);
 	} else if (!is_plan(report)) {
@@ -397,6 +390,47 @@ static void on_look(void *arg, json_t *report, int fd, const struct err *err)
 		have_plan(s);
 	}
 }
+
+static int start_look(struct sdist *s, struct err *err)
+{
+	struct sdist_job_spec spec = { .archive = s->path };
+
+	return sdist_job_start(s->index, &spec, on_look, s, err);
+}
+
+/* --- turns ------------------------------------------------------------------------------- */
+
+static void start_next(struct index *index)
+{
+	while (index->building < LIMIT_BUILDS && index->to_build) {
+		struct sdist **last = &index->to_build, *s;
+
+		while ((*last)->next)
+			last = &(*last)->next;
+		s = steal(*last); /* who asked first */
+		index->building++;
+		if ((s->looking ? start_look(s, &s->err) : start_build(s, &s->err)) < 0) {
+			index->building--;
+			end(s, &s->err);
+		}
+	}
+}
+
+static void turn_over(struct sdist *s)
+{
+	s->index->building--;
+	start_next(s->index);
+}
+
+/* Only what runs is counted, not what waits for its requirements: so nothing waits in a circle. */
+static void wait_turn(struct sdist *s)
+{
+	s->next = s->index->to_build;
+	s->index->to_build = s;
+	start_next(s->index);
+}
+
+/* --- the archive ------------------------------------------------------------------------- */
 
 /* May it be built at all? Is it being built for want of itself? */
 static int check_archive(struct sdist *s, struct err *err)
@@ -425,7 +459,6 @@ static int check_archive(struct sdist *s, struct err *err)
 
 static void on_archive(void *arg, const char *path, const char *sha256, const struct err *err)
 {
-	struct sdist_job_spec spec = { 0 };
 	struct sdist *s = arg;
 	auto_free char *plan = NULL;
 
@@ -447,13 +480,14 @@ static void on_archive(void *arg, const char *path, const char *sha256, const st
 		return;
 	}
 	json_decref(steal(s->plan));
-	spec.archive = s->path;
 	if (s->index->closing)
 		err_set(&s->err, ERR_SYSTEM, "shutting down");
 	else if (!s->index->builds.jail)
 		err_set(&s->err, ERR_USAGE, "sdists cannot be built here");
-	if (s->err.kind || sdist_job_start(s->index, &spec, on_look, s, &s->err) < 0)
+	if (s->err.kind)
 		end(s, &s->err);
+	else
+		wait_turn(s);
 }
 
 /* As pyinfo.py says it; the resolver has found it good. */
@@ -478,6 +512,7 @@ void sdist_get(struct index *index, const struct sdist_want *want, sdist_fn done
 	struct sdist *s = mem_new(struct sdist);
 
 	s->index = index_ref(index);
+	index->sdists++;
 	s->parent = want->parent;
 	s->name = mem_strdup(want->name);
 	s->filename = mem_strdup(want->sdist.filename);
@@ -499,6 +534,11 @@ void sdist_get(struct index *index, const struct sdist_want *want, sdist_fn done
 struct settings *sdist_settings(const struct sdist *s)
 {
 	return s->settings;
+}
+
+bool index_is_busy(const struct index *index)
+{
+	return index->sdists > 0;
 }
 
 bool index_has_built(const struct index *index, const struct lock *lock)

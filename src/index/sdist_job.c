@@ -35,20 +35,29 @@ static void job_free(struct sdist_job *job)
 	free(job);
 }
 
-/* The end of what was printed, whole lines if there are any; odd characters become '?'. */
+/* For a terminal: odd characters become '?'; the length that is left. */
+static size_t make_plain(char *text, size_t n)
+{
+	size_t len = 0;
+
+	for (const char *c = text; c < text + n; c++) {
+		bool plain = (*c >= ' ' && *c <= '~') || *c == '\n' || *c == '\t';
+
+		if (((unsigned char)*c & 0xc0) != 0x80) /* the first byte of a character */
+			text[len++] = plain ? *c : '?';
+	}
+	text[len] = '\0';
+	return len;
+}
+
+/* The end of what was printed, whole lines if there are any. */
 static void read_tail(int fd, char out[TAIL_BYTES + 1])
 {
 	off_t size = lseek(fd, 0, SEEK_END);
 	ssize_t n = pread(fd, out, TAIL_BYTES, size > TAIL_BYTES ? size - TAIL_BYTES : 0);
-	size_t len = 0;
+	size_t len = make_plain(out, n > 0 ? (size_t)n : 0);
 	char *line;
 
-	for (const char *c = out; c < out + n; c++) {
-		bool plain = (*c >= ' ' && *c <= '~') || *c == '\n' || *c == '\t';
-
-		if (((unsigned char)*c & 0xc0) != 0x80) /* the first byte of a character */
-			out[len++] = plain ? *c : '?';
-	}
 	while (len && strchr(" \n\t", out[len - 1]))
 		len--;
 	out[len] = '\0';

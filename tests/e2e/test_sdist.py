@@ -5,13 +5,14 @@ import io
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 import zipfile
 
 import pytest
 
 import wheels
-from conftest import Daemon, new_base
+from conftest import CLI, Daemon, new_base
 
 SETUP = "from setuptools import setup\nsetup(name='%s', version='1.0', py_modules=['%s'])\n"
 
@@ -308,6 +309,38 @@ def command_lines():
                 yield f.read()
         except OSError:
             pass
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed", "stopped after its client"])
+def test_a_daemon_that_ends_while_it_builds(index, how):
+    base = new_base()
+    d = Daemon(base, ["--cache", os.path.join(base, "own-cache")])
+    index.add_sdist("sleepy", wheels.in_tree("sleepy", "time.sleep(1000)"))
+    with subprocess.Popen([CLI, "run", "--allow-sdist", "--index-url", index.url, "--with", "sleepy", "-c", "1"],
+                          env=d.environment(), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        d.becomes(lambda: any(b"build_sdist.py\0build" in line for line in command_lines()))
+        if how == "stopped after its client":
+            client.kill()
+            client.wait()
+        d.stop(kill=how == "killed")
+    assert not any(b"build_sdist" in line for line in command_lines())
+    d.start()
+    assert os.listdir(os.path.join(base, "own-cache", "index", "tmp")) != []  # its own
+    leftovers_of_builds(d)
+    out = run(d, index, "--with", "sleepy<1", "-c", "1")
+    assert out.returncode == 3, out.stderr
+    d.stop()
+    shutil.rmtree(base)
+
+
+def test_many_at_a_time(daemon, index):
+    """Two at a time, and all are there in the end."""
+    names = ["many%d" % i for i in range(7)]
+    for name in names:
+        index.add_sdist(name, wheels.in_tree(name, "time.sleep(0.3)"))
+    flags = [word for name in names for word in ("--with", name)]
+    out = run(daemon, index, *flags, "-c", "; ".join("import %s" % name for name in names))
+    assert out.returncode == 0, out.stderr
 
 
 def test_a_version_that_lies_in_static_metadata(daemon, index):
