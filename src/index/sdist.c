@@ -5,8 +5,8 @@
  * wheel is in the cache then, under its own sum, and goes the way of every wheel.
  *
  *   builds/<sdist's sha256>  the plan: what a look at it found
- *   builds/<key>             what one build gave: a wheel, or what more it requires. The key is
- * made of the sdist, the interpreter and the lock of what it was built with.
+ *   builds/<key>             what one build gave: a wheel, or what more it requires; the key is of
+ *                            the sdist, the interpreter and the lock of what it was built with
  *
  * Two that ask for one build at a time both build: to wait for each other could go round in a
  * circle.
@@ -438,6 +438,12 @@ static int check_archive(struct sdist *s, struct err *err)
 	auto_free char *chain = mem_strdup(s->filename);
 	int depth = 0;
 
+	if (s->index->closing)
+		return err_set(err, ERR_SYSTEM, "shutting down");
+	if (!s->index->builds.jail)
+		return err_set(err, ERR_USAGE, "sdists cannot be built here");
+	if (!s->python.path || !s->python.prefix || !s->python.cache_tag || !*s->version)
+		return err_set(err, ERR_USAGE, "the interpreter is not well described");
 	if (s->sums && !strcasestr(s->sums, s->sha256))
 		return err_set(err, ERR_CORRUPT, "its sha256 is %s, which is not the one expected",
 			       s->sha256);
@@ -480,14 +486,7 @@ static void on_archive(void *arg, const char *path, const char *sha256, const st
 		return;
 	}
 	json_decref(steal(s->plan));
-	if (s->index->closing)
-		err_set(&s->err, ERR_SYSTEM, "shutting down");
-	else if (!s->index->builds.jail)
-		err_set(&s->err, ERR_USAGE, "sdists cannot be built here");
-	if (s->err.kind)
-		end(s, &s->err);
-	else
-		wait_turn(s);
+	wait_turn(s);
 }
 
 /* As pyinfo.py says it; the resolver has found it good. */

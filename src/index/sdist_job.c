@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,11 +67,12 @@ static void read_tail(int fd, char out[TAIL_BYTES + 1])
 
 static int failure(struct sdist_job *job, const char *what, struct err *err)
 {
-	char tail[TAIL_BYTES + 1];
+	char tail[TAIL_BYTES + 1], said[301];
 
+	snprintf(said, sizeof(said), "%s", what); /* a report's, maybe */
+	make_plain(said, strlen(said));
 	read_tail(job->fds[PRINTED], tail);
-	return err_set(err, ERR_CORRUPT, "%.300s%s%s", what, *tail ? "; it printed last:\n" : "",
-		       tail);
+	return err_set(err, ERR_CORRUPT, "%s%s%s", said, *tail ? "; it printed last:\n" : "", tail);
 }
 
 static int read_report(struct sdist_job *job, int status, json_t **out, struct err *err)
