@@ -12,11 +12,15 @@ that has packaging and these modules imported. All it knows comes over one strea
     -> NEED id {KIND "page-all", NAME}           the same with the names of files that do not fit
     -> NEED id {KIND "metadata", TEXT list of name, URL, name, URL ...}
                                                  <- GIVE id {BODY headers, TEXT sha256} or {ERR_*}
+    An sdist's URL has "#sha256=A,B ..." behind it when only these sums will do.
+    -> NEED id {KIND "build", TEXT as before}    of sdists: <- GIVE id as before, with the wheel's
+                                                 NAME and its sha256 (INFO)
     -> RESULT {BODY lock JSON} or {ERR_KIND, ERR_TEXT}
 
 Many NEEDs are under way at once: as soon as a page is there, the metadata of the version that will
 most likely be chosen is asked for, and then the pages of what it depends on, while the search
-waits for something else. Semantics are pip's with --only-binary :all:.
+waits for something else. Semantics are pip's, with --only-binary :all: unless sdists are allowed.
+An sdist's metadata may cost a build, so it is asked for only when the search has come to it.
 
     resolver.py           the feed, the candidates, the answer
     resolver_search.py    the search for a set of versions
@@ -32,7 +36,7 @@ import json
 import math
 
 import _pipsqueak
-from resolver_files import Asked, build_order, read_request, split_wheel, url_filename
+from resolver_files import Asked, build_order, read_request, split_sdist, split_wheel, url_filename
 from resolver_input import Failure, Python, Wanted, canonical, parse, wanted_of
 from resolver_lock import rank_of, read_pylock
 from resolver_search import Impossible, Search, TooDeep
@@ -40,6 +44,7 @@ from resolver_versions import version_key
 from resolver_why import why_conflict, why_source
 
 BATCH = 64  # questions in one message
+SDIST_RANK = 1000000  # as src/index/digest.h has it: behind every wheel
 MAX_HOPES = 12  # of one dist
 
 # --- pages -------------------------------------------------------------------------------------
@@ -55,9 +60,13 @@ class File:
         self.yanked = yanked == "1"
         self.uploaded = time
 
+    @property
+    def is_sdist(self) -> bool:
+        return not self.filename.endswith(".whl")
+
 
 class Release:
-    """One version of a dist that has wheels for this interpreter."""
+    """One version of a dist that has files for this interpreter."""
 
     __slots__ = ("text", "key", "pre", "lines", "usable", "_files")
 
@@ -140,7 +149,7 @@ def merged(releases: list) -> list:
 
 
 class Metadata:
-    """What a wheel's METADATA says about dependencies."""
+    """What METADATA (or an sdist's PKG-INFO) says about dependencies."""
 
     def __init__(self, body: bytes):
         self.name = self.version = self.requires_python = ""
@@ -187,6 +196,15 @@ class Metadata:
         return found
 
 
+class Built:
+    """The wheel that an sdist became."""
+
+    def __init__(self, fields):
+        self.metadata = Metadata(fields.get(_pipsqueak.T_BODY, b""))
+        self.filename = fields.get(_pipsqueak.T_NAME, b"").decode()
+        self.sha256 = fields.get(_pipsqueak.T_INFO, b"").decode()
+
+
 # --- the feed ----------------------------------------------------------------------------------
 
 
@@ -200,10 +218,12 @@ class Feed:
         self.ranks = ranks  # tag -> rank
         self.next_id = 1
         self.open = {}  # id -> what to do with the answer
-        self.queues = {"page": [], "metadata": []}  # what to ask, and then
+        self.queues = {"page": [], "metadata": [], "build": []}  # what to ask, and then
         self.pages = {}  # name -> Page, or None while it is on its way
         self.metadata = {}  # URL -> Metadata or Failure, or None while on its way
         self.sums = {}  # URL -> sha256 as the daemon computed it
+        self.built = {}  # URL of an sdist -> Built or Failure, or None while it is being built
+        self.expected = {}  # URL of an sdist of a lock -> set of sha256
         self.hopes = {}  # name -> list of Wanted seen so far: what will likely be resolved
 
     def tell(self, kind: str, number: int, **fields):
@@ -275,7 +295,7 @@ class Feed:
 
         if url not in self.metadata:
             self.metadata[url] = None
-            self.queues["metadata"].append(((name, url), then))
+            self.queues["metadata"].append(((name, self.with_sums(name, url)), then))
 
     def metadata_of(self, name: str, url: str) -> Metadata:
         self.ask_metadata(name, url)
@@ -284,6 +304,29 @@ class Feed:
         if isinstance(self.metadata[url], Failure):
             raise self.metadata[url]
         return self.metadata[url]
+
+    def with_sums(self, name: str, url: str) -> str:
+        """Nothing is unpacked or run of an sdist before its sum is found right."""
+        sums = self.expected.get(url) or self.asked.hashes.get(name)
+        return f"{url}#sha256={','.join(sorted(sums))}" if sums and split_sdist(url_filename(url)) else url
+
+    def ask_build(self, name: str, url: str):
+        def then(fields, failure):
+            self.built[url] = failure or Built(fields)
+            if not failure:
+                self.sums[url] = fields.get(_pipsqueak.T_TEXT, b"").decode()
+
+        if url not in self.built:
+            self.built[url] = None
+            self.queues["build"].append(((name, self.with_sums(name, url)), then))
+
+    def built_of(self, name: str, url: str):
+        self.ask_build(name, url)
+        while self.built[url] is None:
+            self.step()
+        if isinstance(self.built[url], Failure):
+            raise self.built[url]
+        return self.built[url]
 
     def hope(self, wanted: Wanted):
         """Somebody wants this: have its page and metadata fetched before they are needed."""
@@ -294,7 +337,8 @@ class Feed:
             return
         hopes.append(wanted)
         if wanted.url:
-            self.ask_metadata(wanted.name, wanted.url.split("#")[0])
+            if not split_sdist(url_filename(wanted.url)):
+                self.ask_metadata(wanted.name, wanted.url.split("#")[0])
         elif self.pages.get(wanted.name):
             self.guess(wanted.name)
         else:
@@ -308,7 +352,7 @@ class Feed:
         for _, file in matches(self, name, [*hopes, *self.asked.constraints.get(name, ())], ()):
             if self.metadata.get(file.url):
                 self.follow(name, file.url)
-            else:
+            elif not file.is_sdist:
                 self.ask_metadata(name, file.url)
             break
 
@@ -333,14 +377,17 @@ def is_late(file: File, before) -> bool:
         return True
 
 
-def usable(feed: Feed, release: Release) -> list:
-    """The files of a release for this interpreter, and of the hashes and time asked for."""
+def usable(feed: Feed, name: str, release: Release) -> list:
+    """The files of a release for this interpreter, and of the format and time asked for."""
     allows, before = feed.python.allows, feed.asked.before
     if release.usable is None:
+        formats = feed.asked.formats(name)
         release.usable = [
             file
             for file in release.files
-            if not (file.python and not allows(file.python)) and not is_late(file, before)
+            if formats[file.is_sdist]
+            and not (file.python and not allows(file.python))
+            and not is_late(file, before)
         ]
     return release.usable
 
@@ -353,7 +400,13 @@ def best_of(feed: Feed, name: str, files: list):
 
 
 def matches(feed: Feed, name: str, wanted: list, excluded):
-    """(release, file) pairs that all of wanted take, in pip's order: newest first, prereleases only
+    """(release, file) pairs that all of wanted take, in pip's order."""
+    found = newest_first(feed, name, wanted, excluded)
+    return sorted(found, key=lambda pair: pair[1].is_sdist) if feed.asked.prefer_binary else found
+
+
+def newest_first(feed: Feed, name: str, wanted: list, excluded):
+    """Without --prefer-binary: the newest first, prereleases only
     when asked for or when there is no final release, yanked ones only when a version is named and
     nothing else satisfies it. Found as they are asked for."""
     pre = feed.asked.allows_pre(name)
@@ -379,7 +432,7 @@ def matches(feed: Feed, name: str, wanted: list, excluded):
         lowest = mask & -mask
         mask ^= lowest
         release = page.releases[lowest.bit_length() - 1]
-        files = usable(feed, release)
+        files = usable(feed, name, release)
         if not files:
             continue
         if release.pre and not pre:
@@ -454,7 +507,7 @@ class Provider:
         limits = self.feed.asked.constraints.get(name, [])
         excluded = {c.release.text for c in incompatible}
         urls = {w.url for w in [*wanted, *limits] if w.url}
-        if not urls and not self.feed.asked.wants_source(name):
+        if not urls and any(self.feed.asked.formats(name)):
             every = [*wanted, *limits]
             for release, file in matches(self.feed, name, every, excluded):
                 if self.is_valid(name, release, file):
@@ -474,20 +527,33 @@ class Provider:
         return not metadata.problem and metadata.belongs_to(name, release)
 
     def direct(self, name, extras, url):
-        """name @ URL: the one wheel that the URL leads to."""
+        """name @ URL: the one file that the URL leads to."""
         plain = url.split("#")[0]
         filename = url_filename(plain)
-        split = split_wheel(filename)
-        if not split or split[0] != name:
-            text = f"'{name} @ {url}': only the URL of a wheel of {name} can be used"
+        split = split_wheel(filename) or split_sdist(filename)
+        if not split or split[0] not in (name, ""):
+            text = f"'{name} @ {url}': only the URL of a wheel or sdist of {name} can be used"
             raise Failure("usage", text)
-        rank = rank_of(split[3], self.feed.ranks)
+        if filename.endswith(".whl"):
+            rank, version = rank_of(split[3], self.feed.ranks), split[1]
+        else:
+            rank, version = SDIST_RANK, self.version_inside(name, plain)
         if rank is None:
             raise Failure("not_found", f"{filename} does not fit {self.feed.python.describe()}")
         known = self.feed.asked.local.get(plain, {})
         size, sha256 = str(known.get("size", 0)), known.get("sha256", "")
         file = File((str(rank), "", filename, plain, sha256, size, "", "0", "", ""))
-        return self.candidate(name, extras, Release(split[1], *version_key(split[1])), file, url)
+        return self.candidate(name, extras, Release(version, *version_key(version)), file, url)
+
+    def version_inside(self, name, url) -> str:
+        """The file name of an sdist by URL says nothing that counts, as with pip."""
+        if not self.feed.asked.allow_sdist:  # of a dist's own metadata: pip would build it
+            raise Failure("usage", f"'{name} @ {url}' is source; --allow-sdist builds it, in a sandbox")
+        metadata = self.feed.metadata_of(name, url)
+        if metadata.name != name or not version_key(metadata.version):
+            text = f"'{name} @ {url}' is {metadata.name or 'nothing'} {metadata.version} inside"
+            raise Failure("corrupt", text)
+        return metadata.version
 
     def is_satisfied_by(self, requirement, candidate):
         if requirement.url and requirement.url != candidate.url:
@@ -534,6 +600,9 @@ def lock_dist(feed: Feed, candidate: Candidate) -> dict:
     if candidate.name in hashes and sha256 not in hashes[candidate.name]:
         text = f"{file.filename} has sha256 {sha256}, which requirements.txt does not list"
         raise Failure("corrupt", text)
+    if file.is_sdist:
+        sdist = {"filename": file.filename, "url": file.url, "sha256": sha256, "size": file.size}
+        return {"name": candidate.name, "version": candidate.release.text, "build": sdist}
     return {
         "name": candidate.name,
         "version": split_wheel(file.filename)[1],
@@ -542,6 +611,45 @@ def lock_dist(feed: Feed, candidate: Candidate) -> dict:
         "sha256": sha256,
         "size": file.size,
     }
+
+
+def built_dist(feed: Feed, name: str, version: str, sdist: dict) -> dict:
+    """The wheel of an sdist ({"filename", "url", "sha256", "size"}), which must be what the sdist
+    says it is; the daemon has checked its sum."""
+    built = feed.built_of(name, sdist["url"])
+    split = split_wheel(built.filename)
+    metadata = built.metadata
+    key = version_key(version) if version else None
+    right = split and split[0] == name == metadata.name and version_key(metadata.version)
+    if not right or (key and not key == version_key(split[1]) == version_key(metadata.version)):
+        found = f"{built.filename}, which says it is {metadata.name} {metadata.version}"
+        text = f"building {sdist['filename']} gave {found}, not {name} {version}"
+        raise Failure("corrupt", text)
+    if rank_of(split[3], feed.ranks) is None:
+        text = f"building {sdist['filename']} gave {built.filename}, which does not fit this interpreter"
+        raise Failure("corrupt", text)
+    known = {"filename": sdist["filename"], "sha256": feed.sums[sdist["url"]], "size": sdist["size"]}
+    return {
+        "name": name,
+        "version": split[1],
+        "filename": built.filename,
+        "url": sdist["url"],
+        "sha256": built.sha256,
+        "size": 0,
+        "sdist": known,
+    }
+
+
+def built_dists(feed: Feed, dists: list) -> list:
+    """Each that is to be built, many at a time, in place of what the lock has of it."""
+    for dist in dists:
+        if "build" in dist:
+            if dist["build"]["sha256"]:
+                feed.expected[dist["build"]["url"]] = {dist["build"]["sha256"]}
+            feed.ask_build(dist["name"], dist["build"]["url"])
+    return [
+        built_dist(feed, d["name"], d["version"], d["build"]) if "build" in d else d for d in dists
+    ]
 
 
 def resolve_wanted(feed: Feed) -> list:
@@ -571,7 +679,7 @@ def resolve(stream: int, request: dict) -> dict:
     if asked.locked is not None:
         known = {d["name"] for d in asked.locked}
         dists = asked.locked + [d for d in dists if d["name"] not in known]
-    return {"python_tag": python.cache_tag, "dists": dists}
+    return {"python_tag": python.cache_tag, "dists": built_dists(feed, dists)}
 
 
 def main(stream: int):

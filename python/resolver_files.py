@@ -20,10 +20,15 @@ from resolver_versions import spec_of, version_key
 MAX_DEPTH = 16  # of files that name files
 VCS = re.compile(r"(?:[^@]*@\s*)?(?:git|hg|svn|bzr)\+")
 COMMENT = re.compile(r"(^|\s+)#.*$")
-LOCAL_WHEEL = re.compile(r"(?P<path>[^\[\];]*?\.whl)\s*(?:\[(?P<extras>[^\]]*)\])?(?P<rest>.*)", re.S)
+FILE = re.compile(
+    r"(?P<path>[^\[\];]*?\.(?:whl|tar\.gz|zip|tgz|tar\.bz2|tar\.xz))(?![^\s\[;?#])\s*"
+    r"(?:\[(?P<extras>[^\]]*)\])?(?P<rest>.*)",
+    re.S,
+)
 NAMED = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?\s*@\s*(\S.*)", re.S)
-SOURCE = (".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
+SDIST = (".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz")  # as src/index/name.c has it
 NO_SOURCE = "build a wheel of it (pip wheel) and give the wheel's path or URL"
+ALLOW = "--allow-sdist builds it here, in a sandbox"
 
 
 class Asked:
@@ -38,7 +43,9 @@ class Asked:
         self.must_hash = False
         self.sources = []  # (mode, URL or path): indexes and find-links that a file names
         self.pre = {}  # name or ":all:" -> may prereleases be taken
-        self.no_binary = set()  # names, ":all:"
+        self.no_binary, self.only_binary = set(), set()  # names, ":all:"
+        self.prefer_binary = False
+        self.allow_sdist = bool(request.get("allow_sdist"))
         self.locked = None  # dists of a lock
         self.local = {}  # URL of a local wheel -> {"sha256", "size"}
         self.before = None  # files uploaded from then on do not count
@@ -49,8 +56,15 @@ class Asked:
     def allows_pre(self, name: str):
         return self.pre.get(name, self.pre.get(":all:"))
 
-    def wants_source(self, name: str) -> bool:
-        return name in self.no_binary or ":all:" in self.no_binary
+    def formats(self, name: str):
+        """(wheels, sdists): may they be taken? pip's rule, but that sdists must be allowed, too."""
+        if name in self.only_binary:
+            return True, False
+        if name in self.no_binary:
+            return False, self.allow_sdist
+        if ":all:" in self.only_binary:
+            return True, False
+        return ":all:" not in self.no_binary, self.allow_sdist
 
 
 # --- one requirement ---------------------------------------------------------------------------
@@ -62,6 +76,15 @@ def split_wheel(filename: str):
     if len(parts) not in (5, 6) or not version_key(parts[1]):
         return None
     return canonical(parts[0]), parts[1], build_order(parts[2] if len(parts) == 6 else ""), parts[-3:]
+
+
+def split_sdist(filename: str):
+    """(name, version) of an sdist's file name; the version "" when it says none, None: no sdist."""
+    end = next((end for end in SDIST if filename.endswith(end)), None)
+    if end is None:
+        return None
+    name, dash, version = filename[: -len(end)].rpartition("-")
+    return (canonical(name), version) if dash and version_key(version) else ("", "")
 
 
 def build_order(build: str):
@@ -86,36 +109,44 @@ def local_wheel(asked: Asked, path: str, base: str, where: str) -> str:
     known = asked.request.get("wheels", {}).get(beside(base, path))
     sums = known and asked.request.get("sums", {}).get(known[0])
     if not sums:
-        raise Failure("not_found", f"{where}: there is no wheel '{path}' that can be read")
+        raise Failure("not_found", f"{where}: there is no file '{path}' that can be read")
     url = f"file://{known[0]}"
     asked.local[url] = sums
     return url
 
 
-def wheel_wanted(asked: Asked, url: str, extras, where: str) -> Wanted:
-    split = split_wheel(url_filename(url))
+def file_wanted(url: str, named, extras, where: str) -> Wanted:
+    """named: what the requirement calls it, or None. An sdist's file name need not say it."""
+    filename = url_filename(url)
+    split = split_wheel(filename) or split_sdist(filename)
     if not split:
-        raise Failure("usage", f"{where}: '{url_filename(url)}' is not a wheel's file name")
+        raise Failure("usage", f"{where}: '{filename}' is not a wheel's file name")
+    name = split[0] or (canonical(named) if named else "")
+    if not name:
+        raise Failure("usage", f"{where}: '{filename}' does not say of what it is; write NAME @ before it")
     extras = frozenset(canonical(e.strip()) for e in extras.split(",") if e.strip())
-    return Wanted(split[0], extras, None, url)
+    return Wanted(name, extras, None, url)
 
 
 def refuse_source(asked: Asked, text: str, where: str):
     if VCS.match(text):
         raise Failure("usage", f"{where}: '{text}' is fetched by version control; {NO_SOURCE}")
-    target = text.split(";")[0].split("#")[0].strip()
-    if target.endswith(SOURCE):
-        raise Failure("usage", f"{where}: '{text}' is source and Pipsqueak installs wheels; {NO_SOURCE}")
+    target = text.split(";")[0].split("#")[0].split("[")[0].strip()
+    if target.endswith((*SDIST, ".tar")) and not (asked.allow_sdist and target.endswith(SDIST)):
+        why = "is source and Pipsqueak installs wheels"
+        raise Failure("usage", f"{where}: '{text}' {why}; {ALLOW}, or {NO_SOURCE}")
 
 
 def direct_wanted(asked: Asked, text: str, where: str):
-    """A wheel by URL or path, with or without a name before it; None: something else."""
+    """A wheel or sdist by URL or path, with or without a name before it; None: something else."""
     named = NAMED.match(text)
     target = named[3] if named else text
-    if not (named or ".whl" in text or re.match(r"https?://|file:|\.{0,2}/", text)):
+    if not (named or FILE.fullmatch(text) or ".whl" in text or re.match(r"https?://|file:|\.{0,2}/", text)):
         return None
+    if asked.request.get("build"):  # it could tell the outside what the code of an sdist has seen
+        raise Failure("usage", f"'{text}': what a build requires is taken from the index only")
     refuse_source(asked, text, where)
-    found = LOCAL_WHEEL.match(target)
+    found = FILE.match(target)
     if not found:
         kind = "a directory" if not named and "://" not in text else "not a wheel"
         raise Failure("usage", f"{where}: '{text}' is {kind}; {NO_SOURCE}")
@@ -134,10 +165,10 @@ def direct_wanted(asked: Asked, text: str, where: str):
             f"{where}: the URL of {url_filename(url)} holds a password, which would stand in the "
             "lock; put it into netrc or pip's configuration",
         )
-    wanted = wheel_wanted(asked, url, found["extras"] or "", where)
+    wanted = file_wanted(url, named and named[1], found["extras"] or "", where)
     wanted.url += rest.strip()  # "?..." and "#sha256=..."
     if named and canonical(named[1]) != wanted.name:
-        raise Failure("usage", f"{where}: '{text}': the wheel is one of {wanted.name}")
+        raise Failure("usage", f"{where}: '{text}': the {'wheel' if url.endswith('.whl') else 'file'} is one of {wanted.name}")
     if named and named[2]:
         extras = frozenset(canonical(e.strip()) for e in named[2].split(",") if e.strip())
         wanted = Wanted(wanted.name, wanted.extras | extras, None, wanted.url)
@@ -196,7 +227,7 @@ def joined_lines(text: str):
 class Options:
     """The options of one requirements file, in pip's spelling."""
 
-    IGNORED = {"--prefer-binary": 0, "--no-cache-dir": 0, "--use-feature": 1, "--trusted-host": 1}
+    IGNORED = {"--no-cache-dir": 0, "--use-feature": 1, "--trusted-host": 1}
     VALUED = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find-links", "-r",
               "--requirement", "-c", "--constraint", "-e", "--editable", "--no-binary",
               "--only-binary", "--all-releases", "--only-final")
@@ -234,6 +265,8 @@ class Options:
             asked.sources.append(("links", self.place(value)))
         elif name in ("-r", "--requirement", "-c", "--constraint"):
             read_file(asked, beside(self.where, value), self.constraint or "c" in name[:3], self.depth + 1)
+        elif name == "--prefer-binary":
+            asked.prefer_binary = True
         elif name == "--pre":
             asked.pre[":all:"] = True
         elif name in ("--all-releases", "--only-final"):
@@ -264,15 +297,19 @@ class Options:
                 self.asked.pre[canonical(name)] = pre
 
     def formats(self, value: str, source: bool):
+        target, other = self.asked.no_binary, self.asked.only_binary
+        if not source:
+            target, other = other, target
         for name in value.split(","):
             if name == ":none:":
-                self.asked.no_binary -= self.asked.no_binary if source else set()
-            elif source:
-                self.asked.no_binary.add(name if name == ":all:" else canonical(name))
+                target.clear()
             elif name == ":all:":
-                self.asked.no_binary.clear()
+                target.clear()
+                other.clear()
+                target.add(name)
             else:
-                self.asked.no_binary.discard(canonical(name))
+                target.add(canonical(name))
+                other.discard(canonical(name))
 
 
 def read_hashes(asked: Asked, options: str, where: str) -> set:
@@ -313,7 +350,7 @@ def split_options(line: str):
 
 
 def read_requirements(asked: Asked, text: str, where: str, constraint: bool = False, depth: int = 0):
-    """requirements.txt in all that pip reads of it, but for what would build from source."""
+    """requirements.txt in all that pip reads of it, but VCS references and editables."""
     options = Options(asked, where, constraint, depth)
     for line in joined_lines(text):
         head, rest = split_options(line)

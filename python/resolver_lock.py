@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pylock.toml (PEP 751), as pip, uv and others write it: which of its wheels are for us.
+"""pylock.toml (PEP 751), as pip, uv and others write it: which of its wheels are for us, and which
+sdists are to be built when that is allowed.
 
 Runs in: the resolver's process (see resolver.py). A lock is taken as it stands: nothing of it is
 resolved again and no index is asked.
@@ -14,6 +15,7 @@ from resolver_files import (
     holds,
     local_wheel,
     read_toml,
+    split_sdist,
     split_wheel,
     strings,
     url_filename,
@@ -93,14 +95,18 @@ class Lock:
             raise Failure(
                 "not_found",
                 f"{self.what} has wheels of {name} but none that fits "
-                f"{self.asked.python.describe()}: lock again for this interpreter",
+                f"{self.asked.python.describe()}: lock again for this interpreter"
+                + (", or use its sdist (--allow-sdist)" if package.get("sdist") else ""),
             )
         kinds = {"vcs": "version control", "directory": "a directory", "sdist": "source only"}
         found = [word for key, word in kinds.items() if key in package]
+        help = "lock a version that has one, or build it (pip wheel) and lock the wheel"
+        if not found or found[0] == kinds["sdist"]:
+            help = "--allow-sdist builds it, in a sandbox; or lock a version that has one"
         raise Failure(
             "not_found",
             f"{self.what} has {name} from {found[0] if found else 'source only'}; Pipsqueak installs "
-            "only wheels: lock a version that has one, or build it (pip wheel) and lock the wheel",
+            f"only wheels: {help}",
         )
 
     def dist(self, package: dict):
@@ -117,12 +123,30 @@ class Lock:
             if rank is not None and (best is None or (-rank, split[2]) > best[0]):
                 best = ((-rank, split[2]), filename, wheel, split)
         if best is None:
-            self.refuse(package, name)
+            sdist = self.sdist_of(package)
+            if sdist is None:
+                self.refuse(package, name)
+            return self.build_of(package, name, sdist)
         _, filename, wheel, split = best
         version = package.get("version")
         if version and version_key(str(version)) != version_key(split[1]):
             raise Failure("usage", f"{self.what}: {filename} is not version {version} of {name}")
         return self.entry(name, filename, wheel, split[1])
+
+    def sdist_of(self, package: dict):
+        archive = package.get("archive") or package.get("sdist")
+        if not archive or not self.asked.allow_sdist or not split_sdist(self.filename(archive)):
+            return None
+        return archive
+
+    def build_of(self, package: dict, name: str, sdist: dict) -> dict:
+        filename = self.filename(sdist)
+        version = str(package.get("version") or split_sdist(filename)[1])
+        if not version_key(version):
+            raise Failure("usage", f"{self.what} does not say which version of {name} {filename} is")
+        entry = self.entry(name, filename, sdist, version)
+        kept = {key: entry[key] for key in ("filename", "url", "sha256", "size")}
+        return {"name": name, "version": version, "build": kept}
 
     def entry(self, name: str, filename: str, wheel: dict, version: str) -> dict:
         url = wheel.get("url", "")
@@ -136,7 +160,7 @@ class Lock:
             sha256, size = known["sha256"], known["size"]
         if not url or not sha256:
             lacks = "sha256" if url else "URL"
-            raise Failure("usage", f"{self.what}: the wheel {filename} has no {lacks}; lock it again")
+            raise Failure("usage", f"{self.what}: {filename} has no {lacks}; lock it again")
         return {
             "name": name,
             "version": version,

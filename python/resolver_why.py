@@ -22,8 +22,8 @@ def listed(words: list) -> str:
 
 def why_source(name: str) -> str:
     return (
-        f"'{name}' is to be built from source (--no-binary), and Pipsqueak installs wheels: "
-        "remove that line, or build a wheel (pip wheel) and give its path"
+        f"'{name}' is to be built from source (--no-binary), which --allow-sdist does, in a sandbox; "
+        "else remove that line"
     )
 
 
@@ -87,15 +87,19 @@ def why_no_wheel(feed, name: str, wanted: Wanted) -> str:
         if feed.asked.before is not None:
             return f"'{wanted.text}' has no wheel that was uploaded before --exclude-newer"
         return f"every wheel of '{wanted.text}' is yanked or a prerelease; name the version with =="
+    if sources and feed.asked.allow_sdist and feed.asked.formats(name)[1]:
+        pythons = why_python(feed, name, wanted)
+        why = f"want another Python version than {feed.python.full} ({listed(pythons)})"
+        return f"the files of '{wanted.text}' {why if pythons else 'are yanked, prereleases or too new'}"
     if tags:
         return (
             f"'{wanted.text}' has no wheel for {feed.python.describe()}; there are wheels for "
-            f"{listed(tags[::-1])}"
+            f"{listed(tags[::-1])}{', and source, which --allow-sdist builds' if sources else ''}"
         )
     if sources:
         return (
-            f"'{wanted.text}' is there only as source; Pipsqueak installs only wheels: "
-            "choose a version that has one, or build a wheel and put it into a find-links directory"
+            f"'{wanted.text}' is there only as source: --allow-sdist builds a wheel of it, in a "
+            "sandbox; or choose a version that has one"
         )
     if not probes:
         return f"the index has no files of '{name}'"

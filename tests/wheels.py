@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import tarfile
 import threading
 import time
 import warnings
@@ -64,6 +65,52 @@ def raw_wheel_of(whole, info):
     return out.getvalue()
 
 
+# A backend that lies in the sdist's own tree: build_wheel runs `body`, which may change `files`, `name` and `version`,
+# and packs them with this file's wheel().
+IN_TREE = """
+import os, subprocess, sys, time
+import wheels
+def get_requires_for_build_wheel(config_settings=None):
+    return %(more)r
+def build_wheel(out, config_settings=None, metadata_directory=None):
+    name, version, files = %(name)r, %(version)r, {"%(module)s.py": "X = 1"}
+    %(body)s
+    made = "%%s-%%s-py3-none-any.whl" %% (name.replace("-", "_"), version)
+    with open(os.path.join(out, made), "wb") as f:
+        f.write(wheels.wheel(name, files, version, requires=%(requires)r))
+    return made
+"""
+
+
+def archive(members):
+    """A tar.gz: (name, data) or (TarInfo, data) pairs."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for member, data in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = len(data) if info.isreg() else 0
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def sdist(name, files, version="1.0"):
+    """An sdist of these files (path -> text)."""
+    top = "%s-%s/" % (name.replace("-", "_"), version)
+    files = {"PKG-INFO": "Metadata-Version: 2.1\nName: %s\nVersion: %s\n" % (name, version), **files}
+    return archive([(top + path, text.encode()) for path, text in files.items()])
+
+
+def in_tree(name, body="pass", version="1.0", build_requires=(), more=(), requires=(), files=None):
+    """An sdist that needs no backend from outside."""
+    with open(__file__) as own:
+        helper = own.read()
+    backend = IN_TREE % {"name": name, "version": version, "more": list(more), "requires": list(requires),
+                         "module": name.replace("-", "_"), "body": body.strip().replace("\n", "\n    ")}
+    project = "[build-system]\nrequires = %s\nbuild-backend = 'made'\nbackend-path = ['backend']\n"
+    return sdist(name, {"backend/made.py": backend, "backend/wheels.py": helper,
+                        "pyproject.toml": project % json.dumps(list(build_requires)), **(files or {})}, version)
+
+
 class Index:
     """A simple index (HTML). `cut`: so many bytes are missing at a wheel's end. `sha256`: what the page
     says instead of the right one. `status`: answer everything with this.
@@ -72,6 +119,7 @@ class Index:
     def __init__(self):
         self.files, self.metadata = {}, {}
         self.cut, self.sha256, self.status = 0, None, None
+        self.asked = []  # paths
         self.slow = 0  # seconds between the sixteenths of a wheel
         index = self
 
@@ -102,6 +150,9 @@ class Index:
         self.files["%s-%s-py3-none-any.whl" % (name.replace("-", "_"), version)] = wheel(
             name, files, version, **kwargs)
 
+    def add_sdist(self, name, data, version="1.0", end=".tar.gz"):
+        self.files["%s-%s%s" % (name.replace("-", "_"), version, end)] = data
+
     @property
     def settings(self):
         return json.dumps({"index_url": self.url, "timeout": 5})
@@ -117,6 +168,7 @@ class Index:
         return "\n".join(lines).encode() if len(lines) > 1 else None
 
     def answer(self, request):
+        self.asked.append(request.path)
         page = re.fullmatch(r"/simple/([a-z0-9-]+)/", request.path)
         files = {**self.files, **{name + ".metadata": data for name, data in self.metadata.items()}}
         body = self.page(page[1]) if page else files.get(request.path[3:])

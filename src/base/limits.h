@@ -42,12 +42,22 @@
 #define LIMIT_DOWNLOADS 8
 #define LIMIT_EARLY_BYTES (96 * MIB) /* of wheels under way that nobody has asked for yet */
 #define LIMIT_RESOLVE_ROUNDS 20000
-#define LIMIT_RESOLVE_MS (300 * 1000)
+#define LIMIT_RESOLVE_MS (300L * 1000)
 #define LIMIT_REQUIREMENTS_BYTES (1 * MIB) /* one file of them */
 #define LIMIT_INPUTS_BYTES (6 * MIB)	   /* all that one resolution is told */
 #define LIMIT_NEEDS 64			   /* files and wheels that requirements name */
 #define LIMIT_LOCAL_WHEELS 24		   /* of them wheels: each is a descriptor in a packet */
 #define LIMIT_LOCK_DISTS 4096
+#define LIMIT_BUILD_MS (600 * 1000)	     /* one sdist, unless the daemon is told otherwise */
+#define LIMIT_BUILD_MEMORY_BYTES (2 * GIB)   /* likewise */
+#define LIMIT_BUILD_UNPACKED_BYTES (1 * GIB) /* sdist, what the build makes of it, each output */
+#define LIMIT_BUILD_PIDS 256
+#define LIMIT_BUILD_DEPTH 4 /* sdists that are needed to build one another */
+#define LIMIT_BUILD_REQUIRES 64
+#define LIMIT_BUILD_PLAN_BYTES (32 * KIB)     /* what a build is told */
+#define LIMIT_BUILDS 2			      /* builds and looks at a time */
+#define LIMIT_RESOLVE_SDISTS 200	      /* looked at in one resolution */
+#define LIMIT_RESOLVE_BUILD_MS (3600L * 1000) /* a resolution that may build */
 
 /* store */
 #define LIMIT_WHEEL_MEMBERS 200000

@@ -183,11 +183,30 @@ static void decode_percent(char *s)
 	*to = '\0';
 }
 
+/* Behind the first word that ends as a wheel or sdist does; NULL: there is none. */
+static const char *end_of_file(const char *text, size_t len)
+{
+	static const char *const ends[] = {
+		".whl", ".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz"
+	};
+	const char *stop = text + len;
+
+	for (const char *dot = text; (dot = memchr(dot, '.', (size_t)(stop - dot))) != NULL; dot++)
+		for (size_t i = 0; i < array_len(ends); i++) {
+			size_t n = strlen(ends[i]);
+
+			if (n <= (size_t)(stop - dot) && memcmp(dot, ends[i], n) == 0 &&
+			    (dot + n == stop || strchr(" \t\r\n\"'[;?#", dot[n])))
+				return dot + n;
+		}
+	return NULL;
+}
+
 /* The path in "name @ file:///x.whl", "./x.whl[extra]" and the like; NULL: none. */
 static char *wheel_path_in(const char *text, size_t len)
 {
-	const char *end = memmem(text, len, ".whl", 4), *file;
-	auto_free char *s = end ? mem_strndup(text, (size_t)(end - text) + 4) : NULL;
+	const char *end = end_of_file(text, len), *file;
+	auto_free char *s = end ? mem_strndup(text, (size_t)(end - text)) : NULL;
 	char *path = s;
 
 	if (!s)
@@ -234,12 +253,14 @@ int needs_word(struct needs *n, const char *word, struct err *err)
 
 int needs_toml(struct needs *n, const char *path, const char *text, struct err *err)
 {
-	for (const char *hit = strstr(text, ".whl"); hit; hit = strstr(hit + 4, ".whl")) {
-		const char *from = hit;
+	const char *stop = text + strlen(text);
+
+	for (const char *end = text; (end = end_of_file(end, (size_t)(stop - end))) != NULL;) {
+		const char *from = end;
 
 		while (from > text && !strchr("\"'\n", from[-1]))
 			from--;
-		if (give_wheel(n, path, from, (size_t)(hit - from) + 4, err) < 0)
+		if (give_wheel(n, path, from, (size_t)(end - from), err) < 0)
 			return -1;
 	}
 	return 0;

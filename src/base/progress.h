@@ -15,7 +15,7 @@
 #define PROGRESS_US (100 * 1000UL) /* between two events of one thing that grows */
 
 struct progress {
-	const char *what;	    /* "resolve" "download" "unpack" "compile" "note" */
+	const char *what;	    /* "resolve" "download" "build" "unpack" "compile" "note" */
 	const char *name, *version; /* of the dist; NULL: not of one */
 	const char *text;	    /* of a note; NULL: none */
 	uint64_t done, total; /* bytes, or for "resolve" and "compile" things; total 0: not known */

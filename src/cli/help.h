@@ -52,6 +52,8 @@ static const struct {
 	  "  --exclude-newer WHEN       only what was uploaded until then: 2026-01-31 (the day\n"
 	  "                             counts), 2026-01-31T12:00:00Z, '7 days'\n"
 	  "  --pre                      prereleases, too\n"
+	  "  --allow-sdist              build packages that have no wheel for this interpreter,\n"
+	  "                             without network; code of theirs runs in a sandbox\n"
 	  "  --upgrade                  resolve again what was resolved before\n"
 	  "  --offline                  with what is in the cache\n"
 	  "  --python PATH|VERSION      the interpreter (default: the daemon's)\n"
@@ -80,8 +82,8 @@ static const struct {
 	  "to\n"
 	  "DIR/pylock.toml, or pylock.NAME.toml beside the script; - is standard output.\n"
 	  "FLAGS are --with, --with-requirements, --extra, --group, --python, --index-url,\n"
-	  "--extra-index-url, --find-links, --exclude-newer, --pre, --upgrade, --offline (see: "
-	  "pipsqueak help run), -q.\n" },
+	  "--extra-index-url, --find-links, --exclude-newer, --pre, --allow-sdist, --upgrade,\n"
+	  "--offline (see: pipsqueak help run), -q.\n" },
 	{ "deploy",
 	  "usage: pipsqueak deploy DIR|FILE [--name NAME] [--python PATH|VERSION] [FLAGS]\n"
 	  "Deploy a function: code, and packages from pylock.pipsqueak.toml, pylock.toml,\n"
@@ -90,8 +92,8 @@ static const struct {
 	  "main.handler, lambda_function.lambda_handler, f.f) or from pipsqueak.toml. NAME "
 	  "defaults\n"
 	  "to the directory's. At most 256 MiB in 20,000 files. FLAGS are --extra, --group,\n"
-	  "--index-url, --extra-index-url, --find-links, --exclude-newer, --pre, --offline (see: "
-	  "pipsqueak help run).\n" },
+	  "--index-url, --extra-index-url, --find-links, --exclude-newer, --pre, --allow-sdist,\n"
+	  "--offline (see: pipsqueak help run).\n" },
 	{ "invoke",
 	  "usage: pipsqueak invoke NAME [JSON | @FILE | -] [--timing]\n"
 	  "Call a function with an event (default null; at most 6 MiB) and print its answer.\n" },

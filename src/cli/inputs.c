@@ -191,6 +191,8 @@ static void put_options(struct gather *g)
 		json_object_set_new(g->root, "exclude_newer", json_string(r->exclude_newer));
 	if (r->pre)
 		json_object_set_new(g->root, "pre", json_true());
+	if (r->allow_sdist)
+		json_object_set_new(g->root, "allow_sdist", json_true());
 }
 
 static int take_all(struct gather *g, struct needs *n, struct err *err)

@@ -22,7 +22,7 @@ struct words {
 struct required {
 	struct words with, groups, extras, links, extra_indexes, indexes;
 	const char *requirements_file, *index_url, *python, *exclude_newer;
-	bool upgrade, offline, pre;
+	bool upgrade, offline, pre, allow_sdist;
 };
 /* argv[*i] and maybe the next: 1 taken (*i moves on), 0 not one of them, 2 bad usage (told). */
 int required_flag(const char *verb, struct required *r, int argc, char **argv, int *i);

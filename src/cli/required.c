@@ -51,7 +51,8 @@ static int set_bool(struct required *r, const char *arg)
 		bool *to;
 	} flags[] = { { "--upgrade", &r->upgrade },
 		      { "--offline", &r->offline },
-		      { "--pre", &r->pre } };
+		      { "--pre", &r->pre },
+		      { "--allow-sdist", &r->allow_sdist } };
 
 	for (size_t i = 0; i < array_len(flags); i++)
 		if (strcmp(arg, flags[i].name) == 0)

@@ -107,6 +107,51 @@ static bool is_env_in_use(void *ctx, const char *env_path)
 	return functions_use_env(ctx, env_path);
 }
 
+/* An environment for a build: from the index room's view to the store's, and back. */
+struct build_env {
+	struct daemon *d;
+	struct lock *lock;
+	index_progress_fn progress;
+	index_env_fn done;
+	void *arg;
+};
+
+static void on_build_progress(void *arg, const char *line)
+{
+	struct build_env *b = arg;
+
+	b->progress(b->arg, line);
+}
+
+static void on_build_env(void *arg, const struct store_env *env, const struct err *err)
+{
+	struct build_env *b = arg;
+
+	if (!env)
+		store_hold(b->d->store, b->lock, false);
+	b->done(b->arg, env ? env->path : NULL, err);
+	lock_free(b->lock);
+	free(b);
+}
+
+static void make_build_env(void *ctx, const struct lock *lock, const struct index_python *p,
+			   index_progress_fn progress, index_env_fn done, void *arg)
+{
+	struct store_python python = { p->path, p->prefix, p->cache_tag, p->version };
+	struct build_env *b = mem_new(struct build_env);
+
+	*b = (struct build_env){ ctx, lock_copy(lock), progress, done, arg };
+	store_hold(b->d->store, b->lock, true);
+	store_make_env(b->d->store, b->lock, &python, on_build_progress, on_build_env, b);
+}
+
+static void drop_build_env(void *ctx, const struct lock *lock)
+{
+	struct daemon *d = ctx;
+
+	store_hold(d->store, lock, false);
+}
+
 static int open_rooms(struct daemon *d, struct err *err)
 {
 	const struct jail_paths *paths = jail_start_paths(d->start);
@@ -123,6 +168,13 @@ static int open_rooms(struct daemon *d, struct err *err)
 	d->store_dir = mem_printf("%s/store", paths->cache);
 	index.cache_dir = d->index_dir;
 	index.resolver = resolvers_source(d->resolvers);
+	index.builds = (struct index_builds){ .jail = d->jail,
+					      .make_env = make_build_env,
+					      .drop_env = drop_build_env,
+					      .ctx = d,
+					      .always = d->opt.allow_sdist,
+					      .memory_bytes = d->opt.build_memory_bytes,
+					      .ms = d->opt.build_s * 1000 };
 	if (index_open(&d->loop, &index, &d->index, err) < 0)
 		return -1;
 	d->downloads = mem_printf("%s/wheels", d->index_dir);
@@ -178,7 +230,7 @@ static void stop_now(uv_timer_t *timer);
 static void close_all(struct daemon *d)
 {
 	bool busy = (d->functions && functions_idle_us(d->functions) == 0) ||
-		    (d->store && store_is_busy(d->store));
+		    (d->store && store_is_busy(d->store)) || (d->index && index_is_busy(d->index));
 
 	api_close(d->api);
 	if (busy) {

@@ -23,8 +23,11 @@ struct options {
 	uint64_t cache_bytes;		  /* budget of tiers 1 and 2; 0: a fifth of the disk */
 	char *accept_record[OPTION_DISTS + 1];
 	bool strict;
-	uint64_t idle_s; /* exit after idling; 0: never */
-	char *lib;	 /* our own files for sandboxes */
+	bool allow_sdist;	     /* every request may build */
+	uint64_t build_memory_bytes; /* 0: LIMIT_BUILD_MEMORY_BYTES */
+	uint64_t build_s;	     /* 0: LIMIT_BUILD_MS */
+	uint64_t idle_s;	     /* exit after idling; 0: never */
+	char *lib;		     /* our own files for sandboxes */
 	bool verbose, help, version;
 	char *state_dir, *cache_dir, *run_dir; /* what follows from dir, user and environment */
 };

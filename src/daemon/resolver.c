@@ -39,6 +39,7 @@ struct resolver {
 	index_resolver_ready_fn ready;
 	void *arg;
 	struct zygote_child *child;
+	uint64_t patience_ms;
 	uv_timer_t patience;   /* one that never ends (it reads what indexes say) is killed */
 	struct resolver *next; /* while waiting for the node */
 };
@@ -218,7 +219,7 @@ static void on_born(void *arg, struct zygote_child *child, const struct zygote_t
 		return;
 	}
 	r->child = child;
-	uv_timer_start(&r->patience, on_patience, LIMIT_RESOLVE_MS + RESOLVER_SLACK_MS, 0);
+	uv_timer_start(&r->patience, on_patience, r->patience_ms + RESOLVER_SLACK_MS, 0);
 	if (zygote_child_send(child, &go, &failed) < 0) {
 		zygote_child_kill(child);
 		err_wrap(&failed, "starting the resolver");
@@ -298,7 +299,7 @@ static void make_node(struct resolvers *all)
 	zygote_root(all->zygotes, &python, all->env_dir, on_root, all);
 }
 
-static void start(void *ctx, index_resolver_ready_fn ready, void *arg)
+static void start(void *ctx, uint64_t patience_ms, index_resolver_ready_fn ready, void *arg)
 {
 	struct resolvers *all = ctx;
 	struct resolver *r;
@@ -310,6 +311,7 @@ static void start(void *ctx, index_resolver_ready_fn ready, void *arg)
 	r = mem_new(struct resolver);
 	r->all = all;
 	r->ready = ready;
+	r->patience_ms = patience_ms;
 	r->arg = arg;
 	uv_timer_init(all->loop, &r->patience);
 	r->patience.data = r;

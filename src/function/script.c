@@ -415,6 +415,16 @@ void scripts_close(struct functions *f)
 		lock_free(steal(f->locks[i].lock));
 }
 
+/* Wheels that were built here may have been pruned: resolving again builds them again. */
+static bool is_of_use(struct run *run)
+{
+	if (wants_lock(run) || index_has_built(run->f->config.index, run->lock) ||
+	    store_find_env(run->f->config.store, run->lock))
+		return true;
+	lock_free(steal(run->lock));
+	return false;
+}
+
 /* A set of requirements that was locked before is found by the hash of its inputs. */
 static bool known_lock(struct run *run, const struct index_request *request)
 {
@@ -427,6 +437,8 @@ static bool known_lock(struct run *run, const struct index_request *request)
 	for (size_t i = 0; i < LIMIT_LOCKS; i++)
 		if (strcmp(run->f->locks[i].key, run->lock_key) == 0) {
 			run->lock = lock_copy(run->f->locks[i].lock);
+			if (!is_of_use(run))
+				return false;
 			index_use(run->f->config.index, request, run->lock);
 			return true;
 		}
@@ -436,6 +448,8 @@ static bool known_lock(struct run *run, const struct index_request *request)
 		log_warn("function", "a kept lock does not parse: %s", err.text);
 		return false;
 	}
+	if (!is_of_use(run))
+		return false;
 	index_use(run->f->config.index, request, run->lock);
 	keep_ready(run->f, run->lock_key, run->lock);
 	return true;

@@ -19,6 +19,8 @@ void asked_done(struct asked *a)
 	free(a->text);
 	free(a->root);
 	free(a->python_tag);
+	free(a->python_info);
+	free(a->rules);
 	free(a->request);
 }
 
@@ -62,6 +64,7 @@ static int set_python(struct asked *a, json_t *root, const char *info, struct er
 		return err_set(err, ERR_USAGE, "the interpreter was not described");
 	}
 	a->python_tag = mem_strdup(tag);
+	a->python_info = mem_strdup(info);
 	json_object_set_new(root, "python", python);
 	return 0;
 }
@@ -118,6 +121,21 @@ static void set_locals(struct asked *a, const struct index_request *q, json_t *r
 	json_object_set_new(root, "sums", sums);
 }
 
+/* What a build's requirements are resolved by: the request's own rules, as far as they are not of
+ * its dists. */
+static void set_rules(struct asked *a, json_t *root)
+{
+	json_t *rules = json_pack("{s:b, s:b}", "allow_sdist", 1, "build", 1);
+	json_t *newer = json_object_get(root, "exclude_newer");
+
+	a->allow_sdist = a->allow_sdist || json_is_true(json_object_get(root, "allow_sdist"));
+	json_object_set_new(root, "allow_sdist", json_boolean(a->allow_sdist));
+	if (newer)
+		json_object_set(rules, "exclude_newer", newer);
+	a->rules = json_dumps(rules, JSON_COMPACT);
+	json_decref(rules);
+}
+
 static int fill(struct asked *a, const struct index_request *q, json_t *root, struct buf *all,
 		struct err *err)
 {
@@ -128,6 +146,7 @@ static int fill(struct asked *a, const struct index_request *q, json_t *root, st
 	    set_text(root, all, "pyproject", q->pyproject, err) < 0 ||
 	    set_text(root, all, "pylock", q->pylock, err) < 0)
 		return -1;
+	set_rules(a, root);
 	return set_python(a, root, q->python_info, err);
 }
 

@@ -47,7 +47,7 @@ static int open_salt(struct index *index, struct err *err)
 
 int cache_open(struct index *index, struct err *err)
 {
-	static const char *const below[] = { "pages", "metadata", "wheels", "tmp" };
+	static const char *const below[] = { "pages", "metadata", "wheels", "builds", "tmp" };
 	auto_free char *all = mem_printf("%s/tmp", index->cache_dir);
 
 	for (size_t i = 0; i < array_len(below); i++) {

@@ -33,7 +33,7 @@ int digest_add(struct buf *out, const struct digest_file *f, struct err *err)
 
 	if (!fits(f->filename) || !*f->filename || strchr(f->filename, '/'))
 		return 0;
-	if (!name_is_wheel(f->filename))
+	if (!name_is_dist(f->filename))
 		return buf_putf(out, err, "%s\n", f->filename);
 	if (!fits(f->url) || !fits(f->requires_python) || !has_scheme(f->url))
 		return 0;
@@ -182,9 +182,9 @@ static int html_file(void *arg, const struct html_anchor *a, struct err *err)
 	const char *hash = strstr(a->href, "#sha256=");
 	auto_free char *sha256 = hash ? mem_strndup(hash + 8, strcspn(hash + 8, "&")) : NULL;
 	auto_free char *filename = basename_of(a->href);
-	/* what is no wheel is only counted */
-	auto_free char *url = name_is_wheel(filename) ? digest_url(page->base, a->href)
-						      : mem_strdup("");
+	/* what is neither wheel nor sdist is only counted */
+	auto_free char *url = name_is_dist(filename) ? digest_url(page->base, a->href)
+						     : mem_strdup("");
 	struct digest_file f = { .filename = filename,
 				 .url = url,
 				 .sha256 = sha256,
@@ -268,26 +268,42 @@ static int put_fitting(struct buf *out, const struct line *l, int rank, struct e
 			(int)build_len, build, (int)l->len, l->s);
 }
 
-int digest_filter(const struct buf *digest, const char *name, const struct tags *tags, bool all,
-		  struct buf *out)
+static int put_sdist(struct buf *out, const struct line *l, const char *name, struct err *err)
+{
+	size_t len = 0;
+	const char *version = name_sdist_version(l->s, l->name_len, name, &len);
+
+	return version ? buf_putf(out, err, "%.*s\t%d\t\t%.*s\n", (int)len, version,
+				  DIGEST_SDIST_RANK, (int)l->len, l->s)
+		       : 0;
+}
+
+int digest_filter(const struct buf *digest, const struct digest_want *want, struct buf *out)
 {
 	size_t pos = 0, wheels = 0, other = 0;
 	struct line l;
 	struct err err;
 
 	while (next_line(digest, &pos, &l)) {
-		int rank;
+		bool wheel = l.name_len > 4 && memcmp(l.s + l.name_len - 4, ".whl", 4) == 0 &&
+			     l.name_len < l.len;
+		int rank = -1, rc = 0;
 
-		if (!name_matches(l.s, l.name_len, name))
+		if (!name_matches(l.s, l.name_len, want->name))
 			continue;
-		if (l.name_len == l.len)
-			other++;
-		else
+		if (wheel)
 			wheels++;
-		rank = l.name_len == l.len ? -1 : tags_rank(tags, l.s, l.name_len);
-		if (rank >= 0 && put_fitting(out, &l, rank, &err) < 0)
-			return -1;
-		if (all && buf_putf(out, &err, "%.*s\n", (int)l.name_len, l.s) < 0)
+		else
+			other++;
+		if (wheel)
+			rank = tags_rank(want->tags, l.s, l.name_len);
+		if (rank >= 0)
+			rc = put_fitting(out, &l, rank, &err);
+		else if (!wheel && want->sdists && l.name_len < l.len)
+			rc = put_sdist(out, &l, want->name, &err);
+		if (rc == 0 && want->all)
+			rc = buf_putf(out, &err, "%.*s\n", (int)l.name_len, l.s);
+		if (rc < 0)
 			return -1;
 	}
 	return buf_putf(out, &err, "wheels=%zu other=%zu\n", wheels, other);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs in: daemon (any thread). Private to the room.
  *
- * An index page made small. One line a file; a wheel's line is
+ * An index page made small. One line a file; that of a wheel or sdist is
  *     FILENAME \t URL \t SHA256 \t SIZE \t REQUIRES-PYTHON \t YANKED \t CORE \t UPLOADED \n
  * (SHA256 may be empty, SIZE 0, YANKED 0 or 1, CORE empty, "1", or the sha256 of the metadata
  * file, UPLOADED empty or a time as ISO 8601 has it), any other file's line is its name alone.
@@ -43,10 +43,16 @@ warn_unused int page_json_parse(const struct digest_page *page, struct buf *out,
 warn_unused int digest_parse(const struct digest_page *page, struct buf *out, struct err *err);
 
 /* What the resolver gets: lines of the dist `name` only; at the end "wheels=N other=M", before it
- * for each wheel that fits "VERSION \t RANK \t BUILD \t line". all: every file's name is given too,
- * one a line, no tab. */
-warn_unused int digest_filter(const struct buf *digest, const char *name, const struct tags *tags,
-			      bool all, struct buf *out);
+ * for each wheel that fits "VERSION \t RANK \t BUILD \t line". */
+struct digest_want {
+	const char *name;
+	const struct tags *tags;
+	bool all;    /* every file's name is given too, one a line, no tab */
+	bool sdists; /* given, too, with the rank DIGEST_SDIST_RANK: behind every wheel */
+};
+#define DIGEST_SDIST_RANK 1000000
+warn_unused int digest_filter(const struct buf *digest, const struct digest_want *want,
+			      struct buf *out);
 
 /* One wheel's line out of a filtered digest, its fields as copies; false: no such line. */
 struct digest_line {

@@ -38,6 +38,7 @@ int index_open(uv_loop_t *loop, const struct index_config *config, struct index 
 	index->loop = loop;
 	index->cache_dir = mem_strdup(config->cache_dir);
 	index->resolver = config->resolver;
+	index->builds = config->builds;
 	index->tmp_lock = -1;
 	if (cache_open(index, err) < 0) {
 		index_unref(index);
@@ -171,8 +172,8 @@ static struct settings *settings_for(struct index *index, const struct lock_dist
 void index_fetch(struct index *index, const struct lock_dist *dist, index_progress_fn progress,
 		 index_wheel_fn done, void *arg)
 {
-	struct wheel_want want = { dist->url, dist->filename, dist->sha256, dist->size_bytes,
-				   settings_for(index, dist) };
+	struct wheel_want want = { dist->sdist ? "" : dist->url, dist->filename, dist->sha256,
+				   dist->size_bytes, settings_for(index, dist) };
 	struct fetching *f = mem_new(struct fetching);
 
 	*f = (struct fetching){ progress, done, arg };

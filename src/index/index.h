@@ -19,15 +19,39 @@
 #include "index/lock.h"
 
 struct index;
+struct jail;
+struct sdist;
 
 /* How the index room gets a resolver process. The daemon wires this to the zygote room:
- * start one forked resolver; when it is ready, call ready(arg, stream descriptor or -1, err).
+ * start one forked resolver; when it is ready, call ready(arg, stream descriptor or -1, err). It is
+ * not needed for more than patience_ms.
  * The index room owns the descriptor then (a SOCK_STREAM of wire frames); closing it ends the
  * process. */
 typedef void (*index_resolver_ready_fn)(void *arg, int stream, const struct err *err);
 struct index_resolver_source {
-	void (*start)(void *ctx, index_resolver_ready_fn ready, void *arg);
+	void (*start)(void *ctx, uint64_t patience_ms, index_resolver_ready_fn ready, void *arg);
 	void *ctx;
+};
+
+/* The interpreter that a build is for. */
+struct index_python {
+	const char *path, *prefix, *cache_tag, *version; /* as store.h has them */
+};
+/* path: of the environment, valid until it is dropped; NULL on failure. */
+typedef void (*index_env_fn)(void *arg, const char *path, const struct err *err);
+/* A line for a person: "resolving pandas", "downloading numpy 2.4.6 (16.4 MB)". */
+typedef void (*index_progress_fn)(void *arg, const char *line);
+
+/* How sdists are built (sdist.c): in jobs, in environments that the daemon has the store make. */
+struct index_builds {
+	struct jail *jail; /* NULL: they cannot be built */
+	/* done is called once, maybe before this returns; a success is kept until drop_env(). */
+	void (*make_env)(void *ctx, const struct lock *lock, const struct index_python *python,
+			 index_progress_fn progress, index_env_fn done, void *arg);
+	void (*drop_env)(void *ctx, const struct lock *lock);
+	void *ctx;
+	bool always;		   /* every request may build, not only those that say so */
+	uint64_t memory_bytes, ms; /* of one build; 0: LIMIT_BUILD_* */
 };
 
 struct index_config {
@@ -36,6 +60,7 @@ struct index_config {
 	 * then each request must carry its own. */
 	const char *pip_settings;
 	struct index_resolver_source resolver;
+	struct index_builds builds;
 };
 
 /* A wheel of the caller's that index_take() has taken into the cache. */
@@ -54,7 +79,7 @@ struct index_request {
 	const char *pylock;	  /* text of a pylock.toml */
 	/* JSON object, what else python/resolver_files.py reads: requirements, pyproject, pylock
 	 * and their names (KEY_name), files, wheels, groups, extras, links, extra_indexes,
-	 * exclude_newer, pre, uv_lock, root */
+	 * exclude_newer, pre, allow_sdist, uv_lock, root */
 	const char *inputs;
 	const char *index_url;	  /* overrides pip's configured index */
 	const char *python_info;  /* JSON about the target interpreter: see python/pyinfo.py */
@@ -64,12 +89,13 @@ struct index_request {
 	size_t nlocals;
 	bool offline; /* the network is not asked; no part of the key */
 	bool refresh; /* pages are asked for again, however new; no part of the key */
+	/* These are the requirements of its build: settings are its own. NULL: they are a user's.
+	 */
+	const struct sdist *build;
 };
 
 /* lock is the callee's to keep (lock_free) and NULL on failure; then err says why. */
 typedef void (*index_lock_fn)(void *arg, struct lock *lock, const struct err *err);
-/* A line for a person: "resolving pandas", "downloading numpy 2.4.6 (16.4 MB)". */
-typedef void (*index_progress_fn)(void *arg, const char *line);
 /* path of the checked wheel in the cache; NULL on failure. */
 typedef void (*index_wheel_fn)(void *arg, const char *path, const struct err *err);
 
@@ -83,6 +109,13 @@ void index_request_key(const struct index_request *request, char *out);
 
 /* The lock is known from before: its wheels are to come as this request says. */
 void index_use(struct index *index, const struct index_request *request, const struct lock *lock);
+
+/* Can all of the lock's wheels be had? Those that were built here are in the cache only, and built
+ * anew by resolving again. */
+bool index_has_built(const struct index *index, const struct lock *lock);
+
+/* Is an sdist being looked at or built? */
+bool index_is_busy(const struct index *index);
 
 /* Resolve. progress may be NULL. done is called once, maybe before this returns (when the source
  * of resolvers fails at once); the request's strings are copied. Kinds of error: ERR_USAGE

@@ -69,8 +69,8 @@ static int take(struct taking *t)
 	struct stat st;
 	int rc;
 
-	if (!slash || !name_is_wheel(slash + 1))
-		return err_set(&t->err, ERR_USAGE, "this is not the file name of a wheel");
+	if (!slash || !name_is_dist(slash + 1))
+		return err_set(&t->err, ERR_USAGE, "this is not the file name of a wheel or sdist");
 	if (fstat(t->fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(&t->err, ERR_USAGE, "it is not a file");
 	to = cache_temp(t->index, &temp, &t->err);

@@ -24,6 +24,7 @@ static void dist_done(struct lock_dist *d)
 	free(d->version);
 	free(d->filename);
 	free(d->url);
+	free(d->sdist);
 }
 
 void lock_free(struct lock *lock)
@@ -58,6 +59,7 @@ void lock_add(struct lock *lock, const struct lock_dist *dist)
 	d->version = mem_strdup(dist->version);
 	d->filename = mem_strdup(dist->filename);
 	d->url = mem_strdup(dist->url);
+	d->sdist = mem_strdup(dist->sdist);
 }
 
 static int by_name(const void *a, const void *b)
@@ -102,12 +104,17 @@ int lock_print(const struct lock *lock, struct buf *out, struct err *err)
 
 	for (size_t i = 0; i < lock->ndists; i++) {
 		const struct lock_dist *d = &lock->dists[i];
+		json_t *item = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "name", d->name,
+					 "version", d->version, "filename", d->filename, "url",
+					 d->url, "sha256", d->sha256, "size",
+					 (json_int_t)d->size_bytes);
 
-		json_array_append_new(dists,
-				      json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "name", d->name,
-						"version", d->version, "filename", d->filename,
-						"url", d->url, "sha256", d->sha256, "size",
-						(json_int_t)d->size_bytes));
+		if (d->sdist)
+			json_object_set_new(item, "sdist",
+					    json_pack("{s:s, s:s, s:I}", "filename", d->sdist,
+						      "sha256", d->sdist_sha256, "size",
+						      (json_int_t)d->sdist_bytes));
+		json_array_append_new(dists, item);
 	}
 	root = json_pack("{s:i, s:s, s:s, s:o}", "lock", 1, "python_tag", lock->python_tag, "hash",
 			 lock->hash, "dists", dists);
@@ -157,17 +164,36 @@ static int check_dist(const struct lock_dist *d, struct err *err)
 	if (!name_is_wheel(d->filename) || !name_matches(d->filename, strlen(d->filename), d->name))
 		return err_set(err, ERR_CORRUPT, "lock: '%.80s' is not a wheel of %s", d->filename,
 			       d->name);
+	if (d->sdist && !name_is_sdist(d->sdist))
+		return err_set(err, ERR_CORRUPT, "lock: '%.80s' is not an sdist", d->sdist);
 	version = name_wheel_version(d->filename);
 	if (strcmp(version, d->version) != 0)
 		return err_set(err, ERR_CORRUPT, "lock: %s is not version '%.80s'", d->filename,
 			       d->version);
-	if (!sha_is_hex(d->sha256))
+	if (!sha_is_hex(d->sha256) || (d->sdist && !sha_is_hex(d->sdist_sha256)))
 		return err_set(err, ERR_CORRUPT, "lock: %s has no sha256", d->name);
 	if (!is_clean_url(d->url))
 		return err_set(err, ERR_CORRUPT, "lock: %s has a URL that cannot be used", d->name);
-	if (d->size_bytes > LIMIT_WHEEL_BYTES)
+	if (d->size_bytes > LIMIT_WHEEL_BYTES || d->sdist_bytes > LIMIT_WHEEL_BYTES)
 		return err_set(err, ERR_LIMIT, "%s has more than %lu bytes", d->filename,
 			       LIMIT_WHEEL_BYTES);
+	return 0;
+}
+
+static int parse_sdist(json_t *item, struct lock_dist *d, struct err *err)
+{
+	const char *filename, *sha256;
+	json_int_t size;
+
+	if (!item)
+		return 0;
+	if (json_unpack(item, "{s:s, s:s, s:I}", "filename", &filename, "sha256", &sha256, "size",
+			&size) < 0 ||
+	    size < 0 || strlen(sha256) != 64)
+		return err_set(err, ERR_CORRUPT, "lock: an sdist lacks a field");
+	d->sdist = (char *)filename;
+	memcpy(d->sdist_sha256, sha256, sizeof(d->sdist_sha256));
+	d->sdist_bytes = (uint64_t)size;
 	return 0;
 }
 
@@ -188,7 +214,7 @@ static int parse_dist(json_t *item, struct lock *lock, struct err *err)
 	d.url = (char *)url;
 	memcpy(d.sha256, sha256, sizeof(d.sha256));
 	d.size_bytes = (uint64_t)size;
-	if (check_dist(&d, err) < 0)
+	if (parse_sdist(json_object_get(item, "sdist"), &d, err) < 0 || check_dist(&d, err) < 0)
 		return -1;
 	lock_add(lock, &d);
 	return 0;

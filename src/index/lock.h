@@ -19,6 +19,11 @@ struct lock_dist {
 	char *url;	     /* where it was found, without credentials */
 	char sha256[65];     /* hex */
 	uint64_t size_bytes; /* 0: the index did not say */
+	/* What the wheel was built of here; NULL: it is one of the index. Then url is the sdist's.
+	 */
+	char *sdist; /* file name */
+	char sdist_sha256[65];
+	uint64_t sdist_bytes;
 };
 
 struct lock {

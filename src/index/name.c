@@ -39,39 +39,76 @@ bool name_is_normalized(const char *name)
 	return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
 }
 
-bool name_is_wheel(const char *filename)
+static bool is_safe(const char *filename, size_t len)
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				      "0123456789-_.+!";
+
+	return len >= 5 && len <= NAME_MAX_BYTES && strspn(filename, allowed) == len &&
+	       isalnum((unsigned char)filename[0]);
+}
+
+/* Length of an sdist's name without its ending; 0: it has none. */
+static size_t stem_of(const char *filename, size_t len)
+{
+	static const char *const ends[] = { ".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz" };
+
+	for (size_t i = 0; i < array_len(ends); i++) {
+		size_t n = strlen(ends[i]);
+
+		if (len > n && memcmp(filename + len - n, ends[i], n) == 0)
+			return len - n;
+	}
+	return 0;
+}
+
+bool name_is_sdist(const char *filename)
+{
+	size_t len = strlen(filename);
+
+	return is_safe(filename, len) && stem_of(filename, len);
+}
+
+bool name_is_dist(const char *filename)
+{
+	return name_is_wheel(filename) || name_is_sdist(filename);
+}
+
+bool name_is_wheel(const char *filename)
+{
 	size_t len = strlen(filename), dashes = 0;
 
-	if (len < 8 || len > NAME_MAX_BYTES || strspn(filename, allowed) != len)
-		return false;
-	if (strcmp(filename + len - 4, ".whl") != 0 || !isalnum((unsigned char)filename[0]))
+	if (!is_safe(filename, len) || strcmp(filename + len - 4, ".whl") != 0)
 		return false;
 	for (size_t i = 0; i < len; i++)
 		dashes += filename[i] == '-';
 	return (dashes == 4 || dashes == 5) && !strstr(filename, "--");
 }
 
-bool name_matches(const char *filename, size_t len, const char *name)
+/* Where the dash behind the name is; 0: it is another's. */
+static size_t dash_behind(const char *filename, size_t len, const char *name)
 {
 	char have[NAME_MAX_BYTES + 1];
 	size_t want = strlen(name);
 
 	if (len > NAME_MAX_BYTES)
-		return false;
+		return 0;
 	/* The name of an sdist may itself hold dashes: compare each prefix that ends at one. */
 	for (size_t i = 1; i < len; i++) {
 		if (filename[i] != '-')
 			continue;
 		name_normalize(filename, i, have);
 		if (strcmp(have, name) == 0)
-			return true;
+			return i;
 		if (strlen(have) > want)
-			return false;
+			return 0;
 	}
-	return false;
+	return 0;
+}
+
+bool name_matches(const char *filename, size_t len, const char *name)
+{
+	return dash_behind(filename, len, name) > 0;
 }
 
 char *name_wheel_version(const char *filename)
@@ -80,4 +117,14 @@ char *name_wheel_version(const char *filename)
 	const char *to = from ? strchr(from + 1, '-') : NULL;
 
 	return to ? mem_strndup(from + 1, (size_t)(to - from - 1)) : mem_strdup("");
+}
+
+const char *name_sdist_version(const char *filename, size_t len, const char *name, size_t *out_len)
+{
+	size_t dash = dash_behind(filename, len, name), stem = stem_of(filename, len);
+
+	if (!dash || stem <= dash + 1)
+		return NULL;
+	*out_len = stem - dash - 1;
+	return filename + dash + 1;
 }

@@ -18,7 +18,7 @@
 	"text/html;q=0.01"
 /* A cached page: HEAD, for how many seconds it is fresh, tab, its ETag, tab, its Last-Modified,
  * newline, the digest. */
-#define HEAD "pipsqueak-page-4 "
+#define HEAD "pipsqueak-page-5 "
 
 /* One page on its way. Steps on the loop and on the thread pool take turns; nothing of this is
  * touched by two threads at once. */
@@ -26,7 +26,7 @@ struct page {
 	struct index *index;
 	uv_work_t work;
 	char *source, *name, *url, *path; /* path: in the cache; url NULL: a directory */
-	bool links, all;
+	bool links, all, sdists;
 	const struct tags *tags;
 	struct settings *settings;
 	page_fn done;
@@ -72,10 +72,12 @@ static void run(struct page *p, uv_work_cb work, uv_after_work_cb after)
 
 static int filter(struct page *p)
 {
+	struct digest_want want = { p->name, p->tags, p->all, p->sdists };
+
 	p->filtered.max = LIMIT_FRAME_BYTES - 64 * KIB;
 	if (!p->note && !p->links)
 		p->note = digest_status(&p->digest, p->name);
-	if (digest_filter(&p->digest, p->name, p->tags, p->all, &p->filtered) == 0)
+	if (digest_filter(&p->digest, &want, &p->filtered) == 0)
 		return 0;
 	return err_set(&p->err, ERR_LIMIT, "the index has too many files of '%s'", p->name);
 }
@@ -259,8 +261,8 @@ static void on_cached(uv_work_t *work, int status)
 	}
 }
 
-/* find-links with a directory: every wheel of the dist in it. Its sha256 is computed when the
- * wheel is taken into the cache, not here. */
+/* find-links with a directory: every wheel and sdist of the dist in it. Its sha256 is computed when
+ * the file is taken into the cache, not here. */
 static void work_directory(uv_work_t *work)
 {
 	struct page *p = work->data;
@@ -278,7 +280,7 @@ static void work_directory(uv_work_t *work)
 		struct digest_file f = { .filename = e->d_name };
 		struct stat st;
 
-		if (!name_is_wheel(e->d_name) ||
+		if (!name_is_dist(e->d_name) ||
 		    !name_matches(e->d_name, strlen(e->d_name), p->name) ||
 		    fstatat(dirfd(dir), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode))
 			continue;
@@ -316,6 +318,7 @@ void page_get(struct index *index, const struct page_want *want, page_fn done, v
 	p->name = mem_strdup(want->name);
 	p->links = want->links;
 	p->all = want->all;
+	p->sdists = want->sdists;
 	p->tags = want->tags;
 	p->settings = settings_ref(want->settings);
 	p->done = done;

@@ -110,7 +110,7 @@ static void file_item(struct scan *s, void *arg)
 	auto_free char *url = NULL;
 
 	if (scan_object(s, file_member, &f) && f.filename && f.url && !p->failed)
-		url = name_is_wheel(f.filename) ? digest_url(p->in->url, f.url) : mem_strdup("");
+		url = name_is_dist(f.filename) ? digest_url(p->in->url, f.url) : mem_strdup("");
 	if (url) {
 		struct digest_file file = { f.filename, url,	    f.sha256, f.requires_python,
 					    f.core,	f.uploaded, f.size,   f.yanked };

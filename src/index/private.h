@@ -6,7 +6,8 @@
  *     sources.c  a name asked of every index	     -> page.c
  *     page.c     index pages, cached and filtered -> fetch.c, digest.c
  *     meta.c     METADATA of one wheel            -> fetch.c, zip.c, wheel.c
- *     wheel.c    whole wheels, checked            -> fetch.c
+ *     wheel.c    whole wheels and sdists, checked -> fetch.c
+ *     sdist.c    an sdist's metadata and wheel    -> wheel.c, sdist_job.c, resolve.c
  * Every call here calls its callback exactly once, never before it returns.
  */
 #pragma once
@@ -44,6 +45,10 @@ struct index {
 	struct index_source sources[LIMIT_LOCK_DISTS]; /* a ring */
 	size_t next_source;
 	struct index_resolver_source resolver;
+	struct index_builds builds;
+	int sdists;		/* under way */
+	int building;		/* jobs running: at most LIMIT_BUILDS */
+	struct sdist *to_build; /* waiting for their turn */
 	struct resolve *resolves;
 	struct wheel_job *jobs;
 	uint64_t early_bytes; /* of wheels that are fetched because they are likely */
@@ -79,7 +84,7 @@ struct page_want {
 	bool links;		 /* find-links: the page is not of one dist only */
 	const char *name;	 /* normalized */
 	const struct tags *tags; /* lives until the callback */
-	bool all;
+	bool all, sdists;	 /* see digest.h */
 	struct settings *settings;
 };
 /* filtered: as digest_filter() leaves it, may be stolen; NULL without err: the index knows no such
@@ -95,9 +100,9 @@ void sources_get(struct index *index, const struct page_want *want, page_note_fn
 
 /* wheel.c */
 struct wheel_want {
-	const char *url, *filename;
-	const char *sha256; /* "": not known, it is computed */
-	uint64_t size;	    /* 0: not known */
+	const char *url, *filename; /* url "": it was built here, and is in the cache or nowhere */
+	const char *sha256;	    /* "": not known, it is computed */
+	uint64_t size;		    /* 0: not known */
 	struct settings *settings;
 };
 typedef void (*wheel_fn)(void *arg, const char *path, const char *sha256, const struct err *err);
@@ -134,13 +139,38 @@ void clean_done(struct clean *c);
 struct asked {
 	char *request; /* JSON for the resolver */
 	char *text;    /* everything the caller wrote: URLs that stand in it may be asked for */
-	char *root;    /* directories below it may be named, too; NULL: none */
+	char *python_info, *rules; /* for builds: the interpreter; inputs of their requests */
+	bool allow_sdist;
+	char *root; /* directories below it may be named, too; NULL: none */
 	char *python_tag;
 	struct index_local *locals;
 	size_t nlocals;
 };
+/* a->allow_sdist as it was: allowed whatever the request says. */
 warn_unused int asked_build(struct asked *a, const struct index_request *q, struct err *err);
 void asked_done(struct asked *a); /* also of one that was not built */
+
+/* offered.c: what the resolver may name. */
+struct digest_line;
+struct offered {
+	const struct asked *asked;
+	struct given *given; /* pages */
+	struct known *known; /* sums that were computed */
+};
+void offered_done(struct offered *o);
+void offered_page(struct offered *o, const char *name, struct buf *filtered); /* takes filtered */
+void offered_sum(struct offered *o, const char *url, const char *filename, const char *sha256);
+/* A file's line on a page that was given. */
+bool offered_given(const struct offered *o, const char *name, const char *url,
+		   struct digest_line *out);
+/* An URL that the caller wrote, or a file of his: its name and, if known, its sha256. */
+bool offered_written(const struct offered *o, const char *url, struct digest_line *out);
+/* The first candidate of a name that the resolver looks into is nearly always the one. */
+bool offered_is_likely(const struct offered *o, const char *name);
+/* A directory for --find-links: written so, or below where the caller is. */
+bool offered_place(const struct offered *o, const char *place);
+/* Is this dist what an index offered, or what the caller wrote down, or built of that? */
+bool offered_dist(const struct offered *o, const struct lock_dist *d);
 
 /* resolve.c */
 void resolves_close(struct index *index);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A lock as PEP 751 has it, for other tools: one wheel a package, for one interpreter.
+ * A lock as PEP 751 has it, for other tools: one wheel (or sdist) a package, for one interpreter.
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -51,6 +51,16 @@ static int put_environment(struct buf *out, const char *python_info, struct err 
 	return rc;
 }
 
+static int put_sum(struct buf *out, const struct lock_dist *d, struct err *err)
+{
+	uint64_t size = d->sdist ? d->sdist_bytes : d->size_bytes;
+
+	if (size && buf_putf(out, err, "\nsize = %llu", (unsigned long long)size) < 0)
+		return -1;
+	return buf_putf(out, err, "\nhashes = { sha256 = \"%s\" }\n",
+			d->sdist ? d->sdist_sha256 : d->sha256);
+}
+
 static int put_dist(struct buf *out, const struct lock_dist *d, struct err *err)
 {
 	bool local = strncmp(d->url, "file://", 7) == 0;
@@ -58,14 +68,13 @@ static int put_dist(struct buf *out, const struct lock_dist *d, struct err *err)
 	if (buf_puts(out, "\n[[packages]]\n", err) < 0 ||
 	    put_string(out, "name", d->name, err) < 0 || buf_puts(out, "\n", err) < 0 ||
 	    put_string(out, "version", d->version, err) < 0 ||
-	    buf_puts(out, "\n\n[[packages.wheels]]\n", err) < 0 ||
-	    put_string(out, "name", d->filename, err) < 0 || buf_puts(out, "\n", err) < 0 ||
+	    buf_puts(out, d->sdist ? "\n\n[packages.sdist]\n" : "\n\n[[packages.wheels]]\n", err) <
+		    0 ||
+	    put_string(out, "name", d->sdist ? d->sdist : d->filename, err) < 0 ||
+	    buf_puts(out, "\n", err) < 0 ||
 	    put_string(out, local ? "path" : "url", d->url + (local ? 7 : 0), err) < 0)
 		return -1;
-	if (d->size_bytes &&
-	    buf_putf(out, err, "\nsize = %llu", (unsigned long long)d->size_bytes) < 0)
-		return -1;
-	return buf_putf(out, err, "\nhashes = { sha256 = \"%s\" }\n", d->sha256);
+	return put_sum(out, d, err);
 }
 
 int lock_print_pylock(const struct lock *lock, const char *python_info, struct buf *out,

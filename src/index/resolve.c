@@ -7,24 +7,11 @@
 #include "base/mem.h"
 #include "base/progress.h"
 #include "index/digest.h"
+#include "index/name.h"
 #include "index/private.h"
+#include "index/sdist.h"
 #include "wire/messages.h"
 #include "wire/wire.h"
-
-/* A page that the resolver was given: only URLs from here (or from the request) may it name. */
-struct given {
-	struct given *next;
-	char *name;
-	bool expected; /* one of its wheels */
-	struct buf filtered;
-};
-
-/* A sha256 that was computed because no index had said it. */
-struct known {
-	struct known *next;
-	char *url;
-	char sha256[SHA_HEX];
-};
 
 struct resolve {
 	struct index *index;
@@ -41,10 +28,10 @@ struct resolve {
 	uv_pipe_t *pipe;
 	uv_timer_t *deadline;
 	struct buf in;
-	struct given *given;
-	struct known *known;
+	struct offered offered;
 	char *noted; /* the last note: the same is not said twice in a row */
-	unsigned needs, pages_open;
+	unsigned needs, pages_open, sdists;
+	const struct sdist *build; /* these are its requirements; NULL: a user's */
 };
 
 static struct resolve *ref(struct resolve *r)
@@ -55,22 +42,9 @@ static struct resolve *ref(struct resolve *r)
 
 static void unref(struct resolve *r)
 {
-	struct given *g;
-	struct known *k;
-
 	if (--r->refs)
 		return;
-	while ((g = r->given)) {
-		r->given = g->next;
-		free(g->name);
-		buf_done(&g->filtered);
-		free(g);
-	}
-	while ((k = r->known)) {
-		r->known = k->next;
-		free(k->url);
-		free(k);
-	}
+	offered_done(&r->offered);
 	settings_unref(r->settings);
 	tags_free(r->tags);
 	asked_done(&r->asked);
@@ -182,17 +156,6 @@ struct page_need {
 	bool all;
 };
 
-static void keep_given(struct resolve *r, const char *name, struct buf *filtered)
-{
-	struct given *g = mem_new(struct given);
-
-	g->name = mem_strdup(name);
-	g->filtered = *filtered;
-	memset(filtered, 0, sizeof(*filtered));
-	g->next = r->given;
-	r->given = g;
-}
-
 static void say_note(struct resolve *r, const char *note)
 {
 	if (r->over || !r->progress || (r->noted && strcmp(r->noted, note) == 0))
@@ -225,7 +188,7 @@ static void on_page(void *arg, struct buf *filtered, const char *note, const str
 		wire_put(&m, WIRE_T_BODY, filtered->data, filtered->len);
 		send_frame(r, &m);
 		if (!r->over && !n->all)
-			keep_given(r, n->name, filtered);
+			offered_page(&r->offered, n->name, filtered);
 	}
 	free(n->name);
 	free(n);
@@ -246,9 +209,11 @@ static void say_resolving(struct resolve *r, const char *name)
 static void need_page(struct resolve *r, uint32_t id, const char *name, bool all)
 {
 	struct page_need *n = mem_new(struct page_need);
-	struct page_want want = {
-		.name = name, .tags = r->tags, .all = all, .settings = r->settings
-	};
+	struct page_want want = { .name = name,
+				  .tags = r->tags,
+				  .all = all,
+				  .sdists = r->asked.allow_sdist,
+				  .settings = r->settings };
 
 	n->r = ref(r);
 	n->id = id;
@@ -263,9 +228,17 @@ static void need_page(struct resolve *r, uint32_t id, const char *name, bool all
 struct meta_need {
 	struct resolve *r;
 	uint32_t id;
-	char *url;
+	char *url, *filename;
 	bool compute; /* no sha256 was known */
 };
+
+static void free_meta(struct meta_need *n)
+{
+	unref(n->r);
+	free(n->url);
+	free(n->filename);
+	free(n);
+}
 
 static void on_meta(void *arg, const struct buf *headers, const char *sha256, const struct err *err)
 {
@@ -279,22 +252,14 @@ static void on_meta(void *arg, const struct buf *headers, const char *sha256, co
 	} else if (!r->over) {
 		auto_msg struct wire_msg m;
 
-		if (n->compute) {
-			struct known *k = mem_new(struct known);
-
-			k->url = mem_strdup(n->url);
-			memcpy(k->sha256, sha256, SHA_HEX);
-			k->next = r->known;
-			r->known = k;
-		}
+		if (n->compute)
+			offered_sum(&r->offered, n->url, n->filename, sha256);
 		wire_init(&m, WIRE_GIVE, n->id);
 		wire_put(&m, WIRE_T_BODY, headers->data ? headers->data : "", headers->len);
 		wire_put_str(&m, WIRE_T_TEXT, sha256);
 		send_frame(r, &m);
 	}
-	free(n->url);
-	free(n);
-	unref(r);
+	free_meta(n);
 }
 
 static void on_meta_progress(void *arg, const char *line)
@@ -305,124 +270,100 @@ static void on_meta_progress(void *arg, const char *line)
 		n->r->progress(n->r->arg, line);
 }
 
-/* The wheel's line on a page that was given in this request. */
-static bool find_given(struct resolve *r, const char *name, const char *url,
-		       struct digest_line *out)
+/* What a build could not do is not the end: it may have been a guess. */
+static void on_sdist(void *arg, const struct sdist_built *built, const struct err *err)
 {
-	for (struct given *g = r->given; g; g = g->next)
-		if (strcmp(g->name, name) == 0 && digest_find(&g->filtered, url, out))
-			return true;
-	return false;
-}
+	struct meta_need *n = arg;
+	struct resolve *r = n->r;
 
-/* Where the whole URL, no part of a longer one, stands in the caller's text; NULL: nowhere. */
-static const char *find_whole(const char *text, const char *url)
-{
-	size_t len = strlen(url);
+	if (!r->over && err) {
+		give_err(r, n->id, err->kind, err->text);
+	} else if (!r->over) {
+		const struct buf *headers = built->headers;
+		auto_msg struct wire_msg m;
 
-	for (const char *hit = len ? strstr(text, url) : NULL; hit; hit = strstr(hit + 1, url))
-		if (!hit[len] || strchr(" \t\r\n\"'#;,", hit[len]))
-			return hit;
-	return NULL;
-}
-
-static char *filename_in(const char *url)
-{
-	size_t len = strcspn(url, "?#"), from = len;
-	char *name;
-
-	while (from && url[from - 1] != '/')
-		from--;
-	name = mem_strndup(url + from, len - from);
-	for (char *p = strstr(name, "%2B"); p; p = strstr(p, "%2B")) {
-		*p = '+';
-		memmove(p + 1, p + 3, strlen(p + 3) + 1);
+		if (n->compute)
+			offered_sum(&r->offered, n->url, n->filename, built->sha256);
+		wire_init(&m, WIRE_GIVE, n->id);
+		wire_put(&m, WIRE_T_BODY, headers->data ? headers->data : "", headers->len);
+		wire_put_str(&m, WIRE_T_TEXT, built->sha256);
+		if (built->filename) {
+			offered_sum(&r->offered, n->url, built->filename, built->wheel_sha256);
+			wire_put_str(&m, WIRE_T_NAME, built->filename);
+			wire_put_str(&m, WIRE_T_INFO, built->wheel_sha256);
+		}
+		send_frame(r, &m);
 	}
-	return name;
+	free_meta(n);
 }
 
-/* A wheel that came along with the request. */
-static bool find_local(struct resolve *r, const char *url, struct digest_line *out)
+static void need_sdist(struct meta_need *n, const char *name, const struct digest_line *line,
+		       const char *asked, bool build)
 {
-	for (size_t i = 0; strncmp(url, "file://", 7) == 0 && i < r->asked.nlocals; i++)
-		if (strcmp(r->asked.locals[i].path, url + 7) == 0) {
-			memset(out, 0, sizeof(*out));
-			out->filename = mem_strdup(strrchr(url, '/') + 1);
-			out->url = mem_strdup(url);
-			out->core = mem_strdup("");
-			out->sha256 = mem_strdup(r->asked.locals[i].sha256);
-			out->size = r->asked.locals[i].size_bytes;
-			return true;
-		}
-	return false;
+	const char *sums = strstr(asked, "#sha256=");
+	struct resolve *r = n->r;
+	struct sdist_want want = {
+		.sdist = { line->url, line->filename, line->sha256, line->size, r->settings },
+		.name = name,
+		.sums = sums ? sums + strlen("#sha256=") : NULL,
+		.build = build,
+		.asked = &r->asked,
+		.parent = r->build,
+		.progress = on_meta_progress,
+	};
+
+	sdist_get(r->index, &want, on_sdist, n);
 }
 
-/* An URL that the caller wrote: its file name and, if given there, its sha256. */
-static bool find_written(struct resolve *r, const char *url, struct digest_line *out)
+static void need_wheel(struct meta_need *n, const char *name, const struct digest_line *line,
+		       bool given)
 {
-	const char *hit;
+	struct resolve *r = n->r;
+	struct meta_want want = {
+		.wheel = { line->url, line->filename, line->sha256, line->size, r->settings },
+		.core = line->core,
+		.whole = !given,
+		.progress = on_meta_progress,
+		.early = r->wheels && offered_is_likely(&r->offered, name),
+	};
 
-	if (find_local(r, url, out))
-		return true;
-	if ((strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0) ||
-	    !(hit = find_whole(r->asked.text, url)))
-		return false;
-	memset(out, 0, sizeof(*out));
-	out->filename = filename_in(url);
-	out->url = mem_strdup(url);
-	out->core = mem_strdup("");
-	hit += strlen(url);
-	out->sha256 = mem_strdup("");
-	if (strncmp(hit, "#sha256=", 8) == 0 && strlen(hit) >= 72) {
-		char *sum = mem_strndup(hit + 8, 64);
-
-		if (sha_is_hex(sum)) {
-			free(out->sha256);
-			out->sha256 = sum;
-		} else {
-			free(sum);
-		}
-	}
-	return true;
+	meta_get(r->index, &want, on_meta, n);
 }
 
-/* The first candidate of a name that the resolver looks into is nearly always the one. */
-static bool is_likely(struct resolve *r, const char *name)
+/* The metadata of a wheel or sdist; build: the wheel that is made of the sdist, too. */
+static void need_metadata(struct resolve *r, uint32_t id, const char *name, const char *asked,
+			  bool build)
 {
-	for (struct given *g = r->given; g && r->wheels; g = g->next)
-		if (strcmp(g->name, name) == 0) {
-			bool first = !g->expected;
-
-			g->expected = true;
-			return first;
-		}
-	return false;
-}
-
-static void need_metadata(struct resolve *r, uint32_t id, const char *name, const char *url)
-{
+	auto_free char *url = mem_strndup(asked, strcspn(asked, "#"));
 	struct digest_line line;
-	bool given = find_given(r, name, url, &line);
+	bool given = offered_given(&r->offered, name, url, &line), sdist;
 	struct meta_need *n;
-	struct meta_want want;
 
-	if (!given && !find_written(r, url, &line)) {
+	if (!given && !offered_written(&r->offered, url, &line)) {
 		broken(r, "it asked for an URL that no index offered");
 		return;
 	}
+	sdist = name_is_sdist(line.filename);
+	if ((sdist && !r->asked.allow_sdist) || (build && !sdist)) {
+		broken(r, "it asked for a build that is not allowed");
+		digest_line_done(&line);
+		return;
+	}
+	if (sdist && ++r->sdists > LIMIT_RESOLVE_SDISTS) {
+		give_err(r, id, ERR_LIMIT, "too many sdists were tried; pin some of the versions");
+		digest_line_done(&line);
+		return;
+	}
 	n = mem_new(struct meta_need);
-	n->r = ref(r);
-	n->id = id;
-	n->url = mem_strdup(url);
-	n->compute = !line.sha256[0];
-	want = (struct meta_want){
-		.wheel = { line.url, line.filename, line.sha256, line.size, r->settings },
-		.core = line.core,
-		.whole = !given,
-		.progress = on_meta_progress,
-		.early = is_likely(r, name),
-	};
-	meta_get(r->index, &want, on_meta, n);
+	*n = (struct meta_need){ .r = ref(r),
+				 .id = id,
+				 .url = mem_strdup(url),
+				 .filename = mem_strdup(line.filename),
+				 .compute = !line.sha256[0] };
+	if (sdist)
+		need_sdist(n, name, &line, asked, build);
+	else
+		need_wheel(n, name, &line, given);
 	digest_line_done(&line);
 }
 
@@ -442,17 +383,6 @@ static void need_tags(struct resolve *r, const struct wire_msg *m)
 		tags_add(r->tags, tag);
 }
 
-/* A directory for --find-links: written so, or below where the caller is. */
-static bool may_name(struct resolve *r, const char *place)
-{
-	size_t len = r->asked.root ? strlen(r->asked.root) : 0;
-
-	if (find_whole(r->asked.text, place))
-		return true;
-	return len && strncmp(place, r->asked.root, len) == 0 && place[len] == '/' &&
-	       !strstr(place, "/../") && place[0] == '/';
-}
-
 /* --index-url and the like of a requirements file */
 static void need_index(struct resolve *r, const struct wire_msg *m)
 {
@@ -462,7 +392,8 @@ static void need_index(struct resolve *r, const struct wire_msg *m)
 	struct err err;
 	int rc = 0;
 
-	if (!url || !mode || r->pages_open || (strcmp(mode, "none") != 0 && !may_name(r, url))) {
+	if (!url || !mode || r->pages_open ||
+	    (strcmp(mode, "none") != 0 && !offered_place(&r->offered, url))) {
 		broken(r, "an index that the request does not name");
 		return;
 	}
@@ -485,8 +416,9 @@ static bool is_name(const char *name)
 }
 
 /* Many questions in one message, answered under ids that count on from its own. */
-static void need_many(struct resolve *r, const struct wire_msg *m, bool pages)
+static void need_many(struct resolve *r, const struct wire_msg *m, const char *kind)
 {
+	bool pages = strcmp(kind, "page") == 0, build = strcmp(kind, "build") == 0;
 	struct wire_field list;
 	const char *name, *url;
 	uint32_t id = m->id;
@@ -505,7 +437,7 @@ static void need_many(struct resolve *r, const struct wire_msg *m, bool pages)
 			r->pages_open++;
 			need_page(r, id++, name, false);
 		} else {
-			need_metadata(r, id++, name, url);
+			need_metadata(r, id++, name, url, build);
 		}
 	}
 	if (!r->over && (!list.len || pos != list.len))
@@ -530,42 +462,15 @@ static void on_need(struct resolve *r, const struct wire_msg *m)
 		need_tags(r, m);
 	} else if (strcmp(kind, "index") == 0) {
 		need_index(r, m);
-	} else if (strcmp(kind, "page") == 0) {
-		need_many(r, m, true);
-	} else if (strcmp(kind, "metadata") == 0) {
-		need_many(r, m, false);
+	} else if (strcmp(kind, "page") == 0 || strcmp(kind, "metadata") == 0 ||
+		   strcmp(kind, "build") == 0) {
+		need_many(r, m, kind);
 	} else if (name && is_name(name) && strcmp(kind, "page-all") == 0) {
 		r->pages_open++;
 		need_page(r, m->id, name, true);
 	} else {
 		broken(r, "a NEED of an unknown kind");
 	}
-}
-
-/* Is this dist what an index offered, or what the caller wrote down? */
-static bool is_offered(struct resolve *r, const struct lock_dist *d)
-{
-	struct digest_line line;
-	bool ok = false, written = false;
-
-	if (find_given(r, d->name, d->url, &line))
-		ok = strcmp(line.filename, d->filename) == 0;
-	else if (find_written(r, d->url, &line))
-		ok = written = true;
-	else
-		return false;
-	if (line.sha256[0])
-		ok = ok && strcmp(line.sha256, d->sha256) == 0;
-	else if (!written || !strcasestr(r->asked.text, d->sha256)) {
-		bool found = false;
-
-		for (struct known *k = r->known; k; k = k->next)
-			found = found ||
-				(strcmp(k->url, d->url) == 0 && strcmp(k->sha256, d->sha256) == 0);
-		ok = ok && found;
-	}
-	digest_line_done(&line);
-	return ok;
 }
 
 static void say_resolved(struct resolve *r, const struct lock *lock)
@@ -599,7 +504,7 @@ static void on_result(struct resolve *r, const struct wire_msg *m)
 		return;
 	}
 	for (size_t i = 0; i < lock->ndists; i++)
-		if (!is_offered(r, &lock->dists[i])) {
+		if (!offered_dist(&r->offered, &lock->dists[i])) {
 			lock_free(lock);
 			broken(r, "a wheel that no index offered");
 			return;
@@ -661,12 +566,17 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *room)
 	unref(r);
 }
 
+static uint64_t patience_ms(const struct resolve *r)
+{
+	return r->asked.allow_sdist ? LIMIT_RESOLVE_BUILD_MS : LIMIT_RESOLVE_MS;
+}
+
 static void on_deadline(uv_timer_t *t)
 {
 	struct err err;
 
-	err_set(&err, ERR_TIMEOUT, "resolving took more than %d s; pin some of the versions",
-		LIMIT_RESOLVE_MS / 1000);
+	err_set(&err, ERR_TIMEOUT, "resolving took more than %llu s; pin some of the versions",
+		(unsigned long long)patience_ms(t->data) / 1000);
 	finish(t->data, NULL, &err);
 }
 
@@ -706,6 +616,10 @@ static int prepare(struct resolve *r, const struct index_request *q, struct err 
 	struct clean clean;
 	int rc;
 
+	if (q->build) {
+		r->settings = settings_ref(sdist_settings(q->build));
+		return asked_build(&r->asked, q, err);
+	}
 	if (!q->pip_settings && !index->settings)
 		return err_set(err, ERR_USAGE,
 			       "no package index is known: the request carries no pip settings");
@@ -745,6 +659,9 @@ void index_resolve(struct index *index, const struct index_request *request,
 	r->index = index_ref(index);
 	r->progress = progress;
 	r->wheels = request->wheels;
+	r->build = request->build;
+	r->asked.allow_sdist = index->builds.always;
+	r->offered.asked = &r->asked;
 	r->done = done;
 	r->arg = arg;
 	r->tags = tags_new();
@@ -763,8 +680,8 @@ void index_resolve(struct index *index, const struct index_request *request,
 	}
 	settings_unref(index->settings_last);
 	index->settings_last = settings_ref(r->settings);
-	uv_timer_start(r->deadline, on_deadline, LIMIT_RESOLVE_MS, 0);
-	index->resolver.start(index->resolver.ctx, on_resolver, ref(r));
+	uv_timer_start(r->deadline, on_deadline, patience_ms(r), 0);
+	index->resolver.start(index->resolver.ctx, patience_ms(r), on_resolver, ref(r));
 }
 
 void resolves_close(struct index *index)

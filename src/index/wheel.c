@@ -162,8 +162,10 @@ static void tell(struct wheel_job *job, bool always)
 	if (!always && now - job->told_us < PROGRESS_US)
 		return;
 	job->told_us = now;
-	p.version = version = name_wheel_version(job->filename);
-	p.name = name = mem_strndup(job->filename, strcspn(job->filename, "-"));
+	p.version = version = name_is_wheel(job->filename) ? name_wheel_version(job->filename)
+							   : NULL;
+	p.name = name = version ? mem_strndup(job->filename, strcspn(job->filename, "-"))
+				: mem_strdup(job->filename);
 	progress_print(&p, line);
 	for (struct waiter *w = job->waiters; w; w = w->next)
 		if (w->progress)
@@ -314,6 +316,12 @@ static void job_proceed(struct wheel_job *job)
 	if (job->index->closing) {
 		err_set(&job->err, ERR_SYSTEM, "shutting down");
 		job_end(job, &job->err);
+	} else if (!job->url[0]) {
+		err_set(&job->err, ERR_NOT_FOUND,
+			"%s was built here and is in the cache no more; resolve again (--upgrade, "
+			"or deploy again)",
+			job->filename);
+		job_end(job, &job->err);
 	} else if (strncmp(job->url, "file://", 7) == 0) {
 		run(job, work_local, on_published);
 	} else if (job->index->downloads < LIMIT_DOWNLOADS) {
@@ -369,8 +377,9 @@ void wheel_get(struct index *index, const struct wheel_want *want, index_progres
 	job->fd = -1;
 	job->next = index->jobs;
 	index->jobs = job;
-	if (!name_is_wheel(job->filename))
-		err_set(&job->err, ERR_USAGE, "'%.200s' is not the name of a wheel", job->filename);
+	if (!name_is_dist(job->filename))
+		err_set(&job->err, ERR_USAGE, "'%.200s' is not the name of a wheel or sdist",
+			job->filename);
 	run(job, job->sha256[0] && !job->err.kind ? work_look : work_nothing, on_looked);
 }
 

@@ -325,6 +325,7 @@ void jail_spawn(struct jail *jail, const struct spawn_spec *spec, spawn_fn done,
 	wire_put_u64(&m, WIRE_T_UID, spec->cell->uid);
 	wire_put_u64(&m, WIRE_T_GID, spec->cell->gid);
 	wire_put_u64(&m, WIRE_T_MEMORY, spec->memory_bytes);
+	wire_put_u64(&m, WIRE_T_PIDS, spec->pids);
 	wire_put_u64(&m, WIRE_T_MODE, spec->zygote);
 	wire_put(&m, WIRE_T_BODY, filter->data, filter->len);
 	if (fill_spawn(spec, &m, &err) < 0) {

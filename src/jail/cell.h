@@ -55,7 +55,7 @@ struct spawn_spec {
 	size_t nmounts;
 	const int *fds; /* borrowed; -1: /dev/null */
 	size_t nfds;
-	uint64_t memory_bytes;
+	uint64_t memory_bytes, pids;
 	bool zygote;
 };
 typedef void (*spawn_fn)(void *arg, int pidfd, pid_t pid, const struct err *err);

@@ -36,11 +36,19 @@ struct jail_job_spec {
 	size_t nmounts;
 	int fds[JAIL_JOB_FDS]; /* become 0, 1, 2, ... inside; borrowed, not closed; -1: /dev/null */
 	size_t nfds;
-	uint64_t memory_bytes; /* 0: no limit beyond the daemon's own */
+	uint64_t memory_bytes; /* of one process; hostile: of all; 0: no limit beyond the daemon's
+				  own */
 	uint64_t deadline_ms;  /* then it is killed: ERR_TIMEOUT */
+	uint64_t tmp_bytes;    /* of its /tmp, /dev/shm and HOME together; 0: LIMIT_TMP_BYTES */
+	/* It will run code of packages: with a cgroup and a network (loopback) of its own. The
+	 * descriptor behind those named reads end of file as soon as the limits hold; before that
+	 * the program must not begin. Too much memory: ERR_LIMIT. Where there are no cgroups, each
+	 * process is limited. */
+	bool hostile;
+	uint64_t pids; /* processes and threads, if hostile */
 };
 
-/* Called once on the daemon's loop when the job has ended and every process of it is gone.
+/* Called once on the daemon's loop when the job has ended and every process of it is dead.
  * err is NULL when it ran; then status is as of wait(2). */
 typedef void (*jail_job_fn)(void *arg, int status, const struct err *err);
 

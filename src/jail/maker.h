@@ -13,7 +13,7 @@
  *   MAKE_CELL   MODE (bits below) BODY (struct maker_extent array) UID GID TMP_BYTES PATH (prefix);
  *               descriptors, each if its bit is set: user namespace to be its parent, pid namespace
  *               to descend from, mount namespace to copy
- *   SPAWN       ARGV ENV UID GID BODY (seccomp filter) MEMORY NET (bit per enum enter_ns)
+ *   SPAWN       ARGV ENV UID GID BODY (seccomp filter) MEMORY PIDS NET (bit per enum enter_ns)
  *               RDWR+RDONLY (lists of mount targets); descriptors: the namespaces of NET, then the
  *               mounts of RDWR, of RDONLY, then those that become 0, 1, 2 ...
  *   ADD_PREFIX  PATH; descriptor: detached mount

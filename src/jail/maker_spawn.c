@@ -79,6 +79,7 @@ static int read_spawn(struct wire_msg *m, struct spawn *s, struct err *err)
 	s->enter.uid = (uint32_t)wire_get_u64(m, WIRE_T_UID, 0);
 	s->enter.gid = (uint32_t)wire_get_u64(m, WIRE_T_GID, 0);
 	s->enter.memory_bytes = wire_get_u64(m, WIRE_T_MEMORY, 0);
+	s->enter.pids = wire_get_u64(m, WIRE_T_PIDS, 0);
 	s->enter.zygote = wire_get_u64(m, WIRE_T_MODE, 0) != 0;
 	if (wire_get(m, WIRE_T_BODY, &f)) {
 		/* seccomp wants the filter aligned; a field in the message is not */

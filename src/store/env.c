@@ -163,8 +163,7 @@ static void copy_python(const struct store_python *python, char **strings, struc
 	*out = (struct store_python){ strings[0], strings[1], strings[2], strings[3] };
 }
 
-/* The environment and what it is made of stay while somebody works at it. */
-static void hold_parts(struct store *s, const struct lock *lock, bool hold)
+void store_hold(struct store *s, const struct lock *lock, bool hold)
 {
 	auto_free char *env = mem_printf("envs.%s", lock->hash);
 	void (*change)(struct store * s, const char *name) = hold ? use_hold : use_drop;
@@ -193,7 +192,7 @@ static void late_done(struct late *l)
 			e->late = e->late_work = false;
 	}
 	s->lates--;
-	hold_parts(s, l->lock, false);
+	store_hold(s, l->lock, false);
 	for (size_t i = 0; i < 2 * l->lock->ndists; i++) {
 		free(l->parts[i].merge.entry);
 		free(l->parts[i].merge.code[l->parts[i].part]);
@@ -265,7 +264,7 @@ static void start_late(struct store *s, struct env *e, const struct lock *lock,
 	s->lates++;
 	l->s = s;
 	l->lock = lock_copy(lock);
-	hold_parts(s, l->lock, true);
+	store_hold(s, l->lock, true);
 	copy_python(python, l->strings, &l->python);
 	l->site = mem_printf("%s/%s", e->path, e->site);
 	l->parts = mem_zero(2 * lock->ndists + 1, sizeof(*l->parts));
@@ -300,7 +299,7 @@ static void free_work(struct env_work *w)
 	buf_done(&w->merge.warnings);
 	free(w->dists);
 	free(w->target);
-	hold_parts(w->s, w->lock, false);
+	store_hold(w->s, w->lock, false);
 	lock_free(w->lock);
 	free(w);
 }
@@ -464,7 +463,7 @@ static struct env_work *new_work(struct store *s, const struct lock *lock,
 
 	w->s = s;
 	w->lock = lock_copy(lock);
-	hold_parts(s, w->lock, true);
+	store_hold(s, w->lock, true);
 	copy_python(python, w->strings, &w->python);
 	w->dists = mem_zero(lock->ndists + 1, sizeof(*w->dists));
 	w->target = store_env_path(s, lock->hash);

@@ -93,6 +93,9 @@ const struct store_env *store_find_env(struct store *store, const struct lock *l
 void store_make_env(struct store *store, const struct lock *lock, const struct store_python *python,
 		    index_progress_fn progress, store_env_fn done, void *arg);
 
+/* Nothing prunes the lock's environment, nor what it is made of, until as many calls with false. */
+void store_hold(struct store *store, const struct lock *lock, bool hold);
+
 /* Which dist (an index into lock->dists) owns a file of the environment? path is relative to the
  * environment ("lib/python3.11/site-packages/numpy/__init__.py"). -1 when none. */
 int store_owner(struct store *store, const struct lock *lock, const char *path);

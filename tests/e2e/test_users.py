@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 
+import wheels
 from conftest import BUILD, SLOWER, Daemon, new_base
 
 UID = 64007
@@ -232,3 +233,23 @@ if ROOT:
                               "--inh-caps=-all", "/usr/bin/python3", "-c", code, user.base],
                              capture_output=True, text=True, timeout=60)
         assert out.stdout == "denied\ndenied\n", out.stderr
+
+
+def test_sdists(user, index):
+    """Limits hold with cgroups and without; the walls are those of root's daemon."""
+    body = "import socket\nfound = []\nfor f in (lambda: open('/pipsqueak/env/x', 'w'), lambda: open('%s/log').read()," \
+           " lambda: socket.create_connection(('127.0.0.1', %s), 2)):\n    try: found.append(f())\n" \
+           "    except OSError: pass\nfiles['built.py'] = 'X = %%r' %% found"
+    port = re.search(r":(\d+)/", index.url)[1]
+    index.add_sdist("built", wheels.in_tree("built", body % (user.top, port)))
+    out = user.cli("run", "--allow-sdist", "--index-url", index.url, "--with", "built", "-c", "import built; print(built.X)")
+    assert out.stdout == "[]\n", out.stderr
+    eats = "x = []\nwhile True: x.append(b'x' * (1 << 20))"
+    index.add_sdist("eats", wheels.in_tree("eats", eats))
+    out = user.cli("run", "--allow-sdist", "--index-url", index.url, "--with", "eats", "-c", "1")
+    assert out.returncode in (6, 8) and ("memory" in out.stderr or "MemoryError" in out.stderr), out.stderr
+    forks = "n = 0\ntry:\n    while n < 5000:\n        if os.fork() == 0: time.sleep(100)\n        n += 1\n" \
+            "except OSError: pass\nfiles['forks.py'] = 'X = %d' % n"
+    index.add_sdist("forks", wheels.in_tree("forks", forks))
+    out = user.cli("run", "--allow-sdist", "--index-url", index.url, "--with", "forks", "-c", "import forks; print(forks.X)")
+    assert 0 < int(out.stdout) < 300, out.stderr

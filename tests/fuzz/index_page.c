@@ -21,7 +21,7 @@ static void check_line(const char *line, size_t len)
 	}
 	must(*name && !strchr(name, '/'));
 	must(tabs == 0 || tabs == 7);
-	must((tabs == 7) == name_is_wheel(name));
+	must((tabs == 7) == name_is_dist(name));
 }
 
 static void check_digest(const struct buf *digest)
@@ -68,7 +68,8 @@ static void one(const struct digest_page *page, const char *name)
 	tags_add(tags, "py3-none-any");
 	if (digest_parse(page, &digest, &err) == 0) {
 		check_digest(&digest);
-		must(digest_filter(&digest, name, tags, true, &filtered) == 0);
+		must(digest_filter(&digest, &(struct digest_want){ name, tags, true, true },
+				   &filtered) == 0);
 		check_filtered(&filtered);
 	}
 	tags_free(tags);

@@ -58,7 +58,8 @@ static char *slurp(const char *path)
 	return buf_steal(&b);
 }
 
-static void start_resolver(void *ctx, index_resolver_ready_fn ready, void *arg)
+static void start_resolver(void *ctx, uint64_t patience_ms, index_resolver_ready_fn ready,
+			   void *arg)
 {
 	static const char code[] = "import os, sys\n"
 				   "sys.path[:0] = os.environ['TOOL_PATH'].split(':')\n"

@@ -22,6 +22,7 @@
 static void test_names(void **state)
 {
 	char out[32];
+	size_t len;
 
 	name_normalize("Foo__Bar.-baz", 13, out);
 	assert_string_equal(out, "foo-bar-baz");
@@ -31,6 +32,15 @@ static void test_names(void **state)
 	assert_false(name_is_wheel("a-1.0-py3-none.whl"));
 	assert_false(name_is_wheel("a/b-1.0-py3-none-any.whl"));
 	assert_false(name_is_wheel(".a-1.0-py3-none-any.whl"));
+	assert_true(name_is_sdist("a-b_c-1.0.tar.gz"));
+	assert_true(name_is_sdist("v1.0.zip"));
+	assert_false(name_is_sdist(".tar.gz"));
+	assert_false(name_is_sdist("a-1.0.tar"));
+	assert_false(name_is_sdist("a/b-1.0.tar.gz"));
+	assert_non_null(name_sdist_version("a-b-1.0.tar.gz", 14, "a-b", &len));
+	assert_int_equal(len, 3);
+	assert_null(name_sdist_version("a-b-1.0.exe", 11, "a-b", &len));
+	assert_null(name_sdist_version("a-.tar.gz", 9, "a", &len));
 	assert_true(name_matches("Foo_Bar-1.0.tar.gz", 18, "foo-bar"));
 	assert_true(name_matches("foo-bar-1.0.tar.gz", 18, "foo-bar"));
 	assert_false(name_matches("foo_barz-1.0.tar.gz", 19, "foo-bar"));
@@ -73,13 +83,15 @@ static void test_json_page(void **state)
 		  "{\"filename\":\"a-3-py3-none-any.whl\",\"url\":\"https://u:p@h/a#sha256=0\","
 		  "\"requires-python\":\"x\\ty\"},"
 		  "{\"filename\":\"a-4-py3-none-any.whl\",\"url\":\"https://u:p@h/4#x\"},"
-		  "{\"filename\":\"a-1.tar.gz\",\"url\":\"x\"}, 5, {}]}",
+		  "{\"filename\":\"a-1.tar.gz\",\"url\":\"x\"},"
+		  "{\"filename\":\"a-1.exe\",\"url\":\"x\"}, 5, {}]}",
 		  &out);
 	assert_string_equal(out.data, "a-1-py3-none-any.whl\t"
 				      "https://h.example/f/a-1-py3-none-any.whl\t" SUM
 				      "\t7\t>=3.8\t1\t" SUM "\t2026-01-02T03:04:05Z\n"
 				      "a-4-py3-none-any.whl\thttps://h/4\t\t0\t\t0\t\t\n"
-				      "a-1.tar.gz\n");
+				      "a-1.tar.gz\thttps://h.example/simple/a/x\t\t0\t\t0\t\t\n"
+				      "a-1.exe\n");
 }
 
 static void test_html_page(void **state)
@@ -99,7 +111,7 @@ static void test_html_page(void **state)
 			    "\t0\t>=3.8,<4\t1\t\t\n"
 			    "a-2-py3-none-any.whl\t"
 			    "https://h.example/simple/a/a-2-py3-none-any.whl\t\t0\t\t0\t1\t\n"
-			    "a-2.tar.gz\n");
+			    "a-2.tar.gz\thttps://h.example/simple/a/a-2.tar.gz\t\t0\t\t0\t\t\n");
 }
 
 static void test_broken_pages(void **state)
@@ -129,12 +141,15 @@ static void test_filter_and_find(void **state)
 				  "a-1-py3-none-any.whl\thttps://h/1\t" SUM "\t7\t\t0\t1\t\n"
 				  "b-1-py3-none-any.whl\thttps://h/b\t\t0\t\t0\t\t\n"
 				  "a-1-cp27-none-any.whl\thttps://h/2\t\t0\t\t0\t\t\n"
-				  "a-1.tar.gz\n",
+				  "a-1.tar.gz\thttps://h/s\t" SUM "\t9\t\t0\t\t\n"
+				  "a-b-1.zip\thttps://h/z\t\t0\t\t0\t\t\n"
+				  "a-1.exe\n",
 				  &err),
 			 0);
-	assert_int_equal(digest_filter(&digest, "a", t, false, &out), 0);
+	assert_int_equal(digest_filter(&digest, &(struct digest_want){ "a", t }, &out), 0);
 	assert_string_equal(out.data, "1\t0\t\ta-1-py3-none-any.whl\thttps://h/1\t" SUM
-				      "\t7\t\t0\t1\t\nwheels=2 other=1\n");
+				      "\t7\t\t0\t1\t\nwheels=2 other=3\n");
+	assert_false(digest_find(&out, "https://h/s", &line));
 	assert_false(digest_find(&out, "https://h/2", &line));
 	assert_false(digest_find(&out, "https://h/1\t" SUM, &line));
 	assert_true(digest_find(&out, "https://h/1", &line));
@@ -142,6 +157,12 @@ static void test_filter_and_find(void **state)
 	assert_string_equal(line.sha256, SUM);
 	assert_string_equal(line.core, "1");
 	assert_int_equal(line.size, 7);
+	digest_line_done(&line);
+	buf_reset(&out);
+	assert_int_equal(
+		digest_filter(&digest, &(struct digest_want){ "a", t, .sdists = true }, &out), 0);
+	assert_non_null(strstr(out.data, "\n1\t1000000\t\ta-1.tar.gz\thttps://h/s\t" SUM "\t9\t"));
+	assert_true(digest_find(&out, "https://h/s", &line));
 	digest_line_done(&line);
 	tags_free(t);
 }

@@ -127,7 +127,7 @@ def test_source_only(index, tool):
     index.add("alpha").filename = "alpha-1.0.tar.gz"
     answer = tool("alpha")
     assert answer.status == NOT_FOUND
-    assert "only as source; Pipsqueak installs only wheels" in answer.text
+    assert "is there only as source: --allow-sdist builds" in answer.text
 
 
 def test_version_that_is_not_there_names_the_newest(index, tool):

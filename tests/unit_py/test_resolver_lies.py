@@ -5,7 +5,7 @@ import hashlib
 import time
 
 import pytest
-from conftest import ROOT, Tool
+from conftest import ROOT, File, Tool
 
 CORRUPT, DIED, SYSTEM = 8, 12, 11
 
@@ -30,12 +30,12 @@ def main(fd):
 @pytest.fixture
 def lying(tmp_path, index):
     class Lying(Tool):
-        def __call__(self, *args, body=""):
+        def __call__(self, *args, body="", **texts):
             lies = tmp_path / "lies"
             lies.mkdir(exist_ok=True)
             (lies / "resolver.py").write_text(HEAD + body)
             self.resolver = f"{lies}:{ROOT / 'tests/unit_py/standin'}"
-            return super().__call__(*args)
+            return super().__call__(*args, **texts)
 
     return Lying(tmp_path, index)
 
@@ -122,14 +122,16 @@ LIES = {
 }
 
 
+def cut_off(body):
+    """The stream ends under the liar's hands."""
+    lines = "\n".join("    " + line for line in body.strip("\n").split("\n"))
+    return f"    try:\n{lines}\n    except (EOFError, BrokenPipeError, ConnectionResetError):\n        pass\n"
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_lie_ends_the_resolution(index, lying, lie):
     index.add("alpha")
-    answer = lying(
-        body="    try:\n"
-        + "\n".join("    " + line for line in LIES[lie].strip("\n").split("\n"))
-        + "\n    except (EOFError, BrokenPipeError, ConnectionResetError):\n        pass\n"
-    )
+    answer = lying(body=cut_off(LIES[lie]))
     assert answer.status == CORRUPT
     assert "the resolver broke its protocol" in answer.text
 
@@ -168,3 +170,43 @@ def test_one_download_however_many_ask(index, tool):
     for (file,) in index.files.values():
         assert len([r for r in index.downloads(file) if r is None]) == 1
     assert len(answer.lock["dists"]) == 12
+
+
+SDIST_LIES = {
+    "a build that nobody allowed": (False, """
+    need(fd, 2, KIND="build", TEXT=["alpha", URL])
+    p.recv(fd)
+"""),
+    "a build of a wheel": (True, """
+    _, _, _, _, url, *_ = page(fd, "beta")
+    need(fd, 2, KIND="build", TEXT=["beta", url])
+    p.recv(fd)
+"""),
+    "a wheel that was not built": (True, """
+    page(fd, "alpha")
+    result(fd, name="alpha", version="1.0", filename="alpha-1.0-py3-none-any.whl", url=URL, sha256="0" * 64,
+           size=0, sdist={"filename": "alpha-1.0.tar.gz", "sha256": SUM, "size": 4})
+"""),
+    "an sdist in a wheel's place": (True, """
+    page(fd, "alpha")
+    result(fd, name="alpha", version="1.0", filename="alpha-1.0.tar.gz", url=URL, sha256=SUM, size=4)
+"""),
+    "a wheel of an index as built": (True, """
+    _, _, _, filename, url, sha256, *_ = page(fd, "beta")
+    result(fd, name="beta", version="1.0", filename=filename, url=url, sha256=sha256, size=0,
+           sdist={"filename": "beta-1.0.tar.gz", "sha256": SUM, "size": 4})
+"""),
+}
+
+
+@pytest.mark.parametrize("what", SDIST_LIES)
+def test_lies_about_sdists(index, lying, what):
+    allowed, body = SDIST_LIES[what]
+    index.files["alpha"] = [File("alpha-1.0.tar.gz", b"data")]
+    index.add("beta")
+    names = f"""
+    URL = "http://{index.host}/files/alpha-1.0.tar.gz"
+    SUM = "{hashlib.sha256(b"data").hexdigest()}"
+"""
+    answer = lying("alpha", body=cut_off(names + body), inputs='{"allow_sdist": %s}' % str(allowed).lower())
+    assert answer.status == CORRUPT and "broke its protocol" in answer.text
