@@ -217,7 +217,8 @@ static int copy_spec(struct jail_job *job, const struct jail_job_spec *spec, str
 int jail_job_start(struct jail *jail, const struct jail_job_spec *spec, jail_job_fn done, void *arg,
 		   struct err *err)
 {
-	uint32_t id = jail->start->ids > 1 ? JAIL_ID_STORE : 0;
+	uint32_t own = spec->hostile ? JAIL_ID_BUILD : JAIL_ID_STORE;
+	uint32_t id = jail->start->ids > 1 ? own : 0;
 	struct cell_spec cell = { .mode = MAKER_NEW_PID | (spec->hostile ? MAKER_NEW_NET : 0),
 				  .extents = { { 0, id, 1 } },
 				  .nextents = 1,

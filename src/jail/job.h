@@ -7,7 +7,7 @@
  * asking an interpreter what it is (S1: code of packages runs in sandboxes only).
  *
  * Files that a job creates belong to the store's id (JAIL_ID_STORE), which no zygote and no
- * instance ever has.
+ * instance ever has, nor a hostile job: that is JAIL_ID_BUILD, which owns nothing.
  */
 #pragma once
 

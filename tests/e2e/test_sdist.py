@@ -468,11 +468,13 @@ found = {
   'write': [tries(lambda p=p: open(p, 'w')) for p in ('/usr/x', '/etc/x', '/x', '/pipsqueak/lib/x', '/pipsqueak/env/x', sys.prefix + '/lib/x')],
   'read': [tries(lambda p=p: open(p).read()) for p in ('/etc/shadow', '/root/.bashrc', SECRET, LOG)],
   'places': [listed(p) for p in ('/root', '/home/user', '/var/lib', '/var/cache', '/run')],
+  'owned': [tries(lambda p=p: os.chmod(p, 0o777)) for p in (PYTHON, '/pipsqueak/env')] + [
+            os.stat(p).st_uid == os.getuid() for p in (PYTHON, '/pipsqueak/env')],
   'env': sorted(os.environ), 'pids': [p for p in os.listdir('/proc') if p.isdigit()],
   'fds': [os.readlink('/proc/self/fd/' + n) for n in os.listdir('/proc/self/fd') if os.path.lexists('/proc/self/fd/' + n)],
 }
 files['spy.py'] = 'X = %r' % (found,)
-"""
+""".replace("PYTHON", "__import__('helper').__file__")
 
 
 def test_what_a_build_may_do(daemon, index, workdir):
@@ -481,7 +483,8 @@ def test_what_a_build_may_do(daemon, index, workdir):
         f.write("secret")
     os.chmod(secret, 0o644)
     body = ATTACK.replace("PORT", re.search(r":(\d+)/", index.url)[1]).replace("SECRET", repr(secret))
-    index.add_sdist("spy", wheels.in_tree("spy", body.replace("LOG", repr(daemon.log_path))))
+    index.add("helper", {"helper.py": "X = 1\n"})
+    index.add_sdist("spy", wheels.in_tree("spy", body.replace("LOG", repr(daemon.log_path)), build_requires=["helper"]))
     out = run(daemon, index, "--with", "spy", "-c", say("spy"), env={**daemon.environment(), "SECRET_TOKEN": "1"})
     assert out.returncode == 0, out.stderr
     found = eval(out.stdout)
@@ -489,6 +492,7 @@ def test_what_a_build_may_do(daemon, index, workdir):
         assert found[what] and all(tried[0] == "refused" for tried in found[what]), found
     assert found["cap"] == ["NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Seccomp_filters:\t1\n"] or \
         any(line.split() == ["CapEff:", "0" * 16] for line in found["cap"]), found
+    assert [tried[0] for tried in found["owned"][:2]] == ["refused"] * 2 and found["owned"][2:] == [False, False], found
     assert "SECRET_TOKEN" not in found["env"] and "PIPSQUEAK_DIR" not in found["env"]
     assert found["places"] == [[], [], [], [], ["shm"]], found
     assert all(fd.startswith(("/dev/null", "pipe:", "/proc/")) or " (deleted)" in fd for fd in found["fds"]), found
