@@ -10,6 +10,8 @@ first    wheels cached, nothing unpacked: from the shell until the first line of
 last     the same, until the last byte of bytecode is in its place; durable: until all is synced, too
 second   unpacked and compiled, the environment is made anew: from the shell until the first line
 empty    nothing cached, a daemon that has nothing: run --with pandas -c 'import pandas', shell to exit
+covered  of the modules that importing the nine loads, those whose bytecode a first call waited for: guessed from import
+         statements, and known from an earlier run; how many files that part has
 memory   of the daemon while 50 wheels of 30 MB are installed from an index on loopback, above idle
 
 Prints a table, writes BUILD/bench-packages.json.
@@ -34,6 +36,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NINE = "numpy pandas scipy scikit-learn matplotlib requests flask sqlalchemy boto3".split()
 SCRIPT = "import time; print(time.time())"
+IMPORTS = """import numpy, pandas, scipy.stats, sklearn.linear_model, sklearn.ensemble, matplotlib.pyplot, requests, flask, sqlalchemy, boto3
+import json, sys
+files = [getattr(m, "__file__", None) or "" for m in list(sys.modules.values())]
+print(json.dumps([f.split("/site-packages/")[1] for f in files if "/site-packages/" in f and f.endswith(".py")]))"""
 
 
 class Pipsqueak:
@@ -135,6 +141,35 @@ def packages(ours, uv, rounds, add):
         add("uv plain", uv.install(NINE))
 
 
+def first_part(store):
+    """The sources whose bytecode was waited for."""
+    found = set()
+    for folder, _, names in os.walk(os.path.join(store, "bytecode")):
+        part, _, below = os.path.relpath(folder, os.path.join(store, "bytecode")).partition("/")
+        if part.endswith(".0"):
+            found.update(os.path.join(below.replace("__pycache__", ""), name.split(".")[0] + ".py") for name in names)
+    return found
+
+
+def covered(build, base, add):
+    there = os.path.join(base, "covered")
+    os.mkdir(there)
+    ours = Pipsqueak(build, there)
+    ours.start()
+    ours.until_start(NINE)  # all is fetched; nothing of it was imported
+    ours.wait(ours.complete)
+    for how in ("guessed", "known"):
+        ours.forget("wheels", "bytecode", "envs", "late", "facts")
+        add(how + " first", ours.until_start(NINE)[1])
+        ours.wait(ours.complete)
+        loaded = json.loads(ours.run([word for dist in NINE for word in ("--with", dist)] + ["-c", IMPORTS]))
+        part = first_part(ours.store)
+        add(how + " loaded", len(loaded))
+        add(how + " covered", len(part & set(loaded)))
+        add(how + " files", len(part))
+    ours.stop()
+
+
 def empty(build, base, uv, rounds, add):
     for n in range(rounds):
         there = os.path.join(base, "empty%d" % n)
@@ -233,7 +268,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("packages", "empty", "memory"))
+    parser.add_argument("--only", choices=("packages", "covered", "empty", "memory"))
     args = parser.parse_args()
     build, times = os.path.abspath(args.build), {}
     base = tempfile.mkdtemp(prefix="pipsqueak-bench-", dir=build)
@@ -249,6 +284,8 @@ def main():
             ours.start()
             packages(ours, uv, args.rounds, add)
             ours.stop()
+        if args.only in (None, "covered"):
+            covered(build, base, add)
         if args.only in (None, "empty"):
             empty(build, base, uv, args.rounds, add)
         if args.only in (None, "memory"):
@@ -268,6 +305,11 @@ def main():
             figures[text] = median[a] / median[b]
             print("%-55s %6.2f s / %6.2f s = %5.2f  %s" % (text, median[a], median[b], figures[text],
                                                            "<= %.1f" % goal if goal else ""))
+    for how in ("guessed", "known"):
+        if how + " covered" in median:
+            figures["first part, " + how] = median[how + " covered"] / median[how + " loaded"]
+            print("first part of the bytecode, %-7s: %d of %d modules loaded, %d files, %.2f s until the first line" % (
+                how, *(median[how + " " + what] for what in ("covered", "loaded", "files", "first"))))
     if "memory" in median:
         figures["daemon's memory above idle, MB"] = median["memory"]
         print("%-55s %6.1f MB  <= 60" % ("daemon's memory above idle, 50 wheels of 30 MB", median["memory"]))

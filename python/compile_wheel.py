@@ -5,8 +5,10 @@ Runs in: a sandbox of its own per wheel, and one for a function's own code when 
 SOURCES); under the interpreter that the bytecode is for. SHOWN is where the sources will be when they are imported.
 A file that does not compile (a template, another version's syntax) is left without bytecode, as pip leaves it.
 
-WHICH is "all"; "first": what an import of the wheel's top-level packages will load, as the import statements at
-module level tell (a guess: it decides what is compiled first, never what is right); or "rest": what is not below HAVE.
+WHICH is "all"; "first": what a first import will load, by what standard input tells of it (src/store/hint.c: modules
+that were seen loading, and what other wheels import) and, where nobody saw this version, by the import statements at
+module level from the top-level packages on (it decides what is compiled first, never what is right); or "rest": what is
+not below HAVE.
 WORKERS processes are forked from this one; they ask for one file after the other, so they end together.
 """
 import _imp
@@ -58,18 +60,34 @@ def imports(code):
 
 
 class Wheel:
-    """The modules of one wheel by name, and which of them a module imports."""
+    """The modules of one wheel by name, and which of them a module imports. What was seen to the end is not followed."""
 
     def __init__(self, paths):
-        self.modules = {}
+        self.modules, self.seen = {}, set()
         for path in paths:
             parts = path[:-3].split("/")
             self.modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
 
-    def top_level(self):
-        return [path for name, path in self.modules.items() if "." not in name]
+    def first(self, hint):
+        known, found, guess = set(), [], False
+        for line in hint:
+            word, _, name = line.rstrip("\n").partition(" ")
+            if word == "known" and name in self.modules:
+                known.add(self.modules[name])
+            elif word == "import":
+                parts = name.split(".")
+                found += [self.modules.get(".".join(parts[:end])) for end in range(1, len(parts) + 1)]
+            elif word == "guess":
+                guess = True
+        if guess or not known:
+            found += [path for name, path in self.modules.items() if "." not in name]
+        else:
+            self.seen = known
+        return sorted(known.union(found) - {None})
 
     def imported(self, path, code):
+        if path in self.seen:
+            return
         package = path.split("/")[:-1]
         for level, module, names in imports(code):
             base = package[:len(package) - level + 1] if level else []
@@ -177,7 +195,7 @@ def main():
     paths = sources(site)
     wheel = Wheel(paths) if which == "first" else None
     if which == "first":
-        paths = wheel.top_level()
+        paths = wheel.first(sys.stdin)
     elif which == "rest":
         os.nice(3)  # nobody waits for it
         paths = [path for path in paths if not os.path.exists(target(sys.argv[6], path))]

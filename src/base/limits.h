@@ -70,6 +70,8 @@
 #define LIMIT_CLASHES 10000		    /* files that two dists of one environment bring */
 #define LIMIT_SCRIPT_BYTES (256 * MIB)	    /* of the "scripts" scheme: may be a program */
 #define LIMIT_COMPILE_MS (300 * 1000)
+#define LIMIT_HINT_BYTES (1 * MIB) /* which modules are to be compiled first */
+#define LIMIT_IMPORTS 4096	   /* of other wheels, that are noted of one wheel */
 #define LIMIT_COMPILERS 2
 #define LIMIT_INSTALL_MS (600 * 1000)
 #define LIMIT_INSTALLERS 2
@@ -107,6 +109,8 @@
 #define LIMIT_JOB_OUTPUT_BYTES (1 * MIB) /* what a small job may print */
 #define LIMIT_NAMES 1000000		 /* interned modules, dists, variables */
 #define LIMIT_LOCKS 32			 /* of scripts, kept ready in memory */
+#define LIMIT_FACTS 10000		 /* profiles, locks and the like in the database */
+#define LIMIT_LOADS 2000		 /* modules of one dist that are known to be loaded */
 #define LIMIT_SCRIPTS 256		 /* scripts whose profiles are kept in memory */
 #define LIMIT_GROWING 2			 /* nodes being made at a time */
 #define LIMIT_GROW_QUEUE 256

@@ -152,6 +152,11 @@ static void drop_build_env(void *ctx, const struct lock *lock)
 	store_hold(d->store, lock, false);
 }
 
+static bool loads_of(void *ctx, const char *dist, const char *version, struct buf *out)
+{
+	return functions_loads(ctx, dist, version, out);
+}
+
 static int open_rooms(struct daemon *d, struct err *err)
 {
 	const struct jail_paths *paths = jail_start_paths(d->start);
@@ -203,7 +208,7 @@ static int open_rooms(struct daemon *d, struct err *err)
 	};
 	if (functions_open(&functions, &d->functions, err) < 0)
 		return -1;
-	store_ask(d->store, is_env_in_use, d->functions);
+	store_ask(d->store, &(struct store_asks){ is_env_in_use, loads_of, d->functions });
 	return 0;
 }
 

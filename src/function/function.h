@@ -45,6 +45,10 @@ warn_unused int functions_open(const struct functions_config *config, struct fun
 void functions_drain(struct functions *f, uint64_t grace_ms, void (*done)(void *arg), void *arg);
 /* For the store: does anything here that lives, or a deployed function, need the environment? */
 bool functions_use_env(const struct functions *f, const char *env_path);
+/* For the store: append the modules of this dist that anything was seen loading, one a line; those
+ * of another version when nothing is known of this one. Is it this one? */
+bool functions_loads(const struct functions *f, const char *dist, const char *version,
+		     struct buf *out);
 void functions_close(struct functions *f);
 
 typedef void (*functions_progress_fn)(void *arg, const char *line);

@@ -80,6 +80,9 @@ void subject_load(struct subject *s);
 void subject_learn(struct subject *s, const struct zygote_profile *p);
 #define PROFILES_ENOUGH 4 /* of one version: later first calls teach nothing new */
 
+/* loads.c: keep, by dist, which modules this subject was seen loading. */
+void loads_learn(struct subject *s);
+
 /* The best node to fork this subject from; its interpreter's root when nothing is known. NULL:
  * the root is gone. */
 struct node *knowledge_choose(struct functions *f, struct subject *s);

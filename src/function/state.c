@@ -5,12 +5,15 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
 #define SCHEMA_VERSION 1
 #define FACT_DAYS 180 /* a profile or lock that nobody wrote again for so long is forgotten */
 
-enum { PUT_FUNCTION, REMOVE_FUNCTION, EACH_FUNCTION, GET, PUT, FORGET, STATEMENTS };
+#define FORGET_EACH 256 /* facts that are written */
+
+enum { PUT_FUNCTION, REMOVE_FUNCTION, EACH_FUNCTION, GET, GET_NEAR, PUT, FORGET, STATEMENTS };
 
 static const char *const texts[STATEMENTS] = {
 	[PUT_FUNCTION] = "INSERT OR REPLACE INTO functions"
@@ -20,9 +23,12 @@ static const char *const texts[STATEMENTS] = {
 	[EACH_FUNCTION] = "SELECT name, version, python, prefix, lock, settings, deployed"
 			  " FROM functions ORDER BY name",
 	[GET] = "SELECT json FROM facts WHERE kind = ?1 AND key = ?2 AND stamp = ?3",
+	[GET_NEAR] = "SELECT json FROM facts WHERE kind = ?1 AND key > ?2 AND key < ?3"
+		     " ORDER BY updated DESC LIMIT 1",
 	[PUT] = "INSERT OR REPLACE INTO facts(kind, key, stamp, json, updated)"
 		" VALUES(?1, ?2, ?3, ?4, ?5)",
-	[FORGET] = "DELETE FROM facts WHERE updated < ?1",
+	[FORGET] = "DELETE FROM facts WHERE updated < ?1 OR updated <"
+		   " (SELECT updated FROM facts ORDER BY updated DESC LIMIT 1 OFFSET ?2)",
 };
 
 static const char schema[] =
@@ -32,10 +38,12 @@ static const char schema[] =
 	"CREATE TABLE facts(kind TEXT NOT NULL, key TEXT NOT NULL, stamp INTEGER NOT NULL,"
 	" json TEXT NOT NULL, updated REAL NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;"
 	"PRAGMA user_version = 1;";
+static const char facts_index[] = "CREATE INDEX IF NOT EXISTS facts_updated ON facts(updated)";
 
 struct state {
 	sqlite3 *db;
 	sqlite3_stmt *st[STATEMENTS];
+	uint32_t written; /* facts, since some were forgotten */
 };
 
 static int fail(struct state *s, struct err *err, const char *what)
@@ -89,7 +97,9 @@ static int forget_old(struct state *s, struct err *err)
 	sqlite3_stmt *st = s->st[FORGET];
 	int rc;
 
+	s->written = 0;
 	sqlite3_bind_double(st, 1, clock_wall_s() - FACT_DAYS * 86400.0);
+	sqlite3_bind_int64(st, 2, LIMIT_FACTS - FORGET_EACH - 1);
 	rc = sqlite3_step(st);
 	sqlite3_reset(st);
 	return rc == SQLITE_DONE ? 0 : fail(s, err, "forgetting old facts");
@@ -103,7 +113,8 @@ static int prepare(struct state *s, const char *path, struct err *err)
 		return fail(s, err, "opening");
 	sqlite3_busy_timeout(s->db, 2000);
 	if (run_sql(s, "PRAGMA journal_mode = WAL", err) < 0 ||
-	    run_sql(s, "PRAGMA synchronous = NORMAL", err) < 0 || make_schema(s, err) < 0)
+	    run_sql(s, "PRAGMA synchronous = NORMAL", err) < 0 || make_schema(s, err) < 0 ||
+	    run_sql(s, facts_index, err) < 0)
 		return -1;
 	for (int i = 0; i < STATEMENTS; i++)
 		if (sqlite3_prepare_v3(s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i],
@@ -192,16 +203,11 @@ int state_each_function(struct state *s, void (*each)(void *ctx, const struct st
 	return rc == SQLITE_DONE ? 0 : fail(s, err, "listing functions");
 }
 
-int state_get(struct state *s, const char *kind, const char *key, int64_t stamp, struct buf *out,
-	      struct err *err)
+/* The first row's text. */
+static int read_fact(struct state *s, sqlite3_stmt *st, struct buf *out, struct err *err)
 {
-	sqlite3_stmt *st = s->st[GET];
-	int rc, ret = 0;
+	int rc = sqlite3_step(st), ret = 0;
 
-	bind_text(st, 1, kind);
-	bind_text(st, 2, key);
-	sqlite3_bind_int64(st, 3, stamp);
-	rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)
 		ret = buf_puts(out, (const char *)sqlite3_column_text(st, 0), err) < 0 ? -1 : 1;
 	else if (rc != SQLITE_DONE)
@@ -209,6 +215,29 @@ int state_get(struct state *s, const char *kind, const char *key, int64_t stamp,
 	sqlite3_reset(st);
 	sqlite3_clear_bindings(st);
 	return ret;
+}
+
+int state_get(struct state *s, const char *kind, const char *key, int64_t stamp, struct buf *out,
+	      struct err *err)
+{
+	sqlite3_stmt *st = s->st[GET];
+
+	bind_text(st, 1, kind);
+	bind_text(st, 2, key);
+	sqlite3_bind_int64(st, 3, stamp);
+	return read_fact(s, st, out, err);
+}
+
+int state_get_near(struct state *s, const char *kind, const char *word, struct buf *out,
+		   struct err *err)
+{
+	auto_free char *from = mem_printf("%s ", word), *to = mem_printf("%s!", word);
+	sqlite3_stmt *st = s->st[GET_NEAR];
+
+	bind_text(st, 1, kind);
+	bind_text(st, 2, from);
+	bind_text(st, 3, to);
+	return read_fact(s, st, out, err);
 }
 
 int state_put(struct state *s, const char *kind, const char *key, int64_t stamp, const char *json,
@@ -221,5 +250,7 @@ int state_put(struct state *s, const char *kind, const char *key, int64_t stamp,
 	sqlite3_bind_int64(st, 3, stamp);
 	bind_text(st, 4, json);
 	sqlite3_bind_double(st, 5, clock_wall_s());
-	return step(s, st, "storing a fact", err);
+	if (step(s, st, "storing a fact", err) < 0)
+		return -1;
+	return ++s->written < FORGET_EACH ? 0 : forget_old(s, err);
 }

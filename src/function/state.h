@@ -37,9 +37,14 @@ warn_unused int state_each_function(struct state *s,
 /* Things that can be made again, by key. stamp must be equal for a hit (a file's mtime, or 0). */
 #define STATE_LOCK "lock"	/* key: index_request_key */
 #define STATE_PROFILE "profile" /* key: of a subject */
+#define STATE_LOADS "loads"	/* key: "NAME VERSION" of a dist; see loads.c */
 #define STATE_INTERP "interp"	/* key: path; stamp: mtime in ns */
 /* 1 found (JSON appended to out), 0 not there, -1 error. */
 warn_unused int state_get(struct state *s, const char *kind, const char *key, int64_t stamp,
 			  struct buf *out, struct err *err);
+/* The newest whose key is "WORD " and more. */
+warn_unused int state_get_near(struct state *s, const char *kind, const char *word, struct buf *out,
+			       struct err *err);
+/* Of all kinds LIMIT_FACTS are kept, those that were written last. */
 warn_unused int state_put(struct state *s, const char *kind, const char *key, int64_t stamp,
 			  const char *json, struct err *err);

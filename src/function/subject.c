@@ -274,6 +274,7 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 		s->profiles++;
 	if (changed) {
 		save(s);
+		loads_learn(s);
 		s->tries = 0;
 		free(steal(s->cannot));
 		grow_consider(s->f, s);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -162,11 +163,26 @@ static int make_out(struct build *b, struct err *err)
 	return 0;
 }
 
+static int make_input(const struct buf *text, int *out, struct err *err)
+{
+	auto_close int fd = memfd_create("input", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(err, errno, "memfd_create");
+	if (fd_write_all(fd, text->data ? text->data : "", text->len, err) < 0)
+		return -1;
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return err_sys(err, errno, "lseek");
+	*out = fd_steal(&fd);
+	return 0;
+}
+
 void build_start(struct store *s, const struct build_spec *spec, build_fn done, void *arg)
 {
 	struct build *b = mem_new(struct build);
 	struct jail_job_spec job = spec->job;
 	int pipefd[2] = { -1, -1 }, rc;
+	auto_close int input = -1;
 
 	*b = (struct build){ .s = s,
 			     .kind = mem_strdup(spec->kind),
@@ -178,9 +194,11 @@ void build_start(struct store *s, const struct build_spec *spec, build_fn done, 
 	b->report = pipefd[0];
 	if (rc == 0)
 		rc = make_out(b, &b->err);
+	if (rc == 0 && spec->input)
+		rc = make_input(spec->input, &input, &b->err);
 	if (rc == 0) {
 		job.mounts[job.nmounts++] = (struct jail_mount){ b->out, "/out", true };
-		job.fds[0] = -1;
+		job.fds[0] = input;
 		job.fds[1] = pipefd[1];
 		job.fds[2] = STDERR_FILENO;
 		job.nfds = 3;

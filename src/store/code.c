@@ -26,6 +26,7 @@ struct code_work {
 	char *python, *prefix, *tag, *version;
 	int part;
 	size_t sources;
+	struct buf hint;
 	bool running;
 	struct code_waiter *waiters;
 };
@@ -64,6 +65,7 @@ static void on_built(void *arg, const struct err *err)
 	free(w->prefix);
 	free(w->tag);
 	free(w->version);
+	buf_done(&w->hint);
 	free(w);
 	start_next(s);
 	facts_settle(s);
@@ -91,6 +93,7 @@ static void compile(struct code_work *w)
 			 .deadline_ms = LIMIT_COMPILE_MS },
 		.kind = "bytecode",
 		.name = w->name,
+		.input = &w->hint,
 	};
 
 	w->running = true;
@@ -116,7 +119,7 @@ static void start_next(struct store *s)
 
 void code_make(struct store *s, const struct code_want *want, code_fn done, void *arg)
 {
-	auto_free char *target = store_code_path(s, want->sha256, want->python->cache_tag,
+	auto_free char *target = store_code_path(s, want->dist->sha256, want->python->cache_tag,
 						 want->part);
 	const char *name = strrchr(target, '/') + 1;
 	struct code_waiter *one;
@@ -128,8 +131,8 @@ void code_make(struct store *s, const struct code_want *want, code_fn done, void
 		done(arg);
 		return;
 	}
-	if (entry_sources(s, want->sha256, &sources, &err) < 0) {
-		log_warn("store", "compiling %s: %s", want->name, err.text);
+	if (entry_sources(s, want->dist->sha256, &sources, &err) < 0) {
+		log_warn("store", "compiling %s: %s", want->dist->name, err.text);
 		done(arg);
 		return;
 	}
@@ -145,9 +148,9 @@ void code_make(struct store *s, const struct code_want *want, code_fn done, void
 	w = mem_new(struct code_work);
 	*w = (struct code_work){ .s = s,
 				 .next = s->codes,
-				 .dist = mem_strdup(want->name),
+				 .dist = mem_strdup(want->dist->name),
 				 .name = mem_strdup(name),
-				 .sha256 = mem_strdup(want->sha256),
+				 .sha256 = mem_strdup(want->dist->sha256),
 				 .python = mem_strdup(want->python->path),
 				 .prefix = mem_strdup(want->python->prefix),
 				 .tag = mem_strdup(want->python->cache_tag),
@@ -155,6 +158,9 @@ void code_make(struct store *s, const struct code_want *want, code_fn done, void
 				 .part = want->part,
 				 .sources = sources,
 				 .waiters = one };
+	w->hint.max = LIMIT_HINT_BYTES;
+	if (want->part == 0 && code_parts(w->sources) == 2)
+		hint_make(s, want, &w->hint);
 	s->codes = w;
 	start_next(s);
 }

@@ -192,6 +192,14 @@ void entry_make(struct store *s, const struct lock_dist *dist, index_progress_fn
 	index_fetch(s->index, dist, on_fetch_progress, on_fetched, w);
 }
 
+bool entry_is_unpacking(const struct store *s, const char *sha256)
+{
+	for (const struct entry_work *w = s->entries; w; w = w->next)
+		if (w->wheel && strcmp(w->sha256, sha256) == 0)
+			return true;
+	return false;
+}
+
 int entry_sources(const struct store *s, const char *sha256, size_t *out, struct err *err)
 {
 	auto_free char *entry = store_entry_path(s, sha256);

@@ -32,6 +32,7 @@ struct env_work {
 	struct env_dist {
 		struct env_work *work;
 		struct lock_dist *dist;
+		bool unpacked; /* its bytecode was not asked for yet */
 	} * dists;
 	bool late;	/* some bytecode was not there */
 	struct err err; /* the first failure */
@@ -122,7 +123,8 @@ void env_let_go(struct store *s)
 	for (struct env *e = s->ready; e; e = e->next) {
 		auto_free char *mark = mem_printf("envs.%s", e->hash);
 
-		if (!e->held || e->late_work || !s->in_use || s->in_use(s->in_use_ctx, e->path))
+		if (!e->held || e->late_work || !s->asks.in_use ||
+		    s->asks.in_use(s->asks.ctx, e->path))
 			continue;
 		e->held = false;
 		use_drop(s, mark);
@@ -242,7 +244,7 @@ static void on_late_code(void *arg)
 static void want_part(struct late *l, size_t i, int part)
 {
 	const struct lock_dist *dist = &l->lock->dists[i];
-	struct code_want want = { dist->name, dist->sha256, &l->python, part };
+	struct code_want want = { l->lock, dist, &l->python, part };
 	struct late_part *p = &l->parts[2 * i + (size_t)part];
 
 	l->missing++;
@@ -438,22 +440,41 @@ static void on_code(void *arg)
 	one_less(arg);
 }
 
+/* What a wheel's first part holds depends on what the others import (hint.c): none is begun while
+ * others are on the point of being there, which takes the same processors. */
+static void start_codes(struct env_work *w)
+{
+	bool wait = false;
+
+	for (size_t i = 0; i < w->lock->ndists && !wait; i++)
+		wait = entry_is_unpacking(w->s, w->lock->dists[i].sha256);
+	w->missing++; /* what is there already is told at once */
+	for (size_t i = 0; i < w->lock->ndists && !wait; i++) {
+		struct code_want want = { w->lock, &w->lock->dists[i], &w->python, 0 };
+
+		if (!w->dists[i].unpacked)
+			continue;
+		w->dists[i].unpacked = false;
+		code_make(w->s, &want, on_code, w);
+	}
+	one_less(w);
+}
+
 static void on_entry(void *arg, const struct err *err)
 {
 	struct env_dist *d = arg;
 	struct env_work *w = d->work;
-	struct code_want want = { d->dist->name, d->dist->sha256, &w->python, 0 };
 	struct err own = ERR_INIT;
 	size_t sources = 0;
 
-	if (!err && entry_sources(w->s, want.sha256, &sources, &own) < 0)
+	if (!err && entry_sources(w->s, d->dist->sha256, &sources, &own) < 0)
 		err = &own;
 	if (err && !w->err.kind)
 		w->err = *err;
-	if (err || code_parts(sources) == 0)
-		one_less(w);
-	else
-		code_make(w->s, &want, on_code, w);
+	d->unpacked = !err && code_parts(sources) > 0;
+	if (!d->unpacked)
+		w->missing--;
+	start_codes(w);
 }
 
 static struct env_work *new_work(struct store *s, const struct lock *lock,
@@ -508,7 +529,7 @@ void store_make_env(struct store *s, const struct lock *lock, const struct store
 	w->progress_arg = arg;
 	w->missing = lock->ndists + 1; /* held until all are asked for */
 	for (size_t i = 0; i < w->lock->ndists; i++) {
-		w->dists[i] = (struct env_dist){ w, &w->lock->dists[i] };
+		w->dists[i] = (struct env_dist){ w, &w->lock->dists[i], false };
 		entry_make(s, w->dists[i].dist, on_entry_progress, on_entry, &w->dists[i]);
 	}
 	one_less(w);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +40,9 @@ struct wheel {
 	char *name, *version; /* from METADATA */
 	struct buf metadata;
 	bool lax; /* the user vouches for this dist: what RECORD says is not compared */
+	/* Sets, as JSON objects: what `import x` could find in it, and the modules of others that
+	 * its own import; made by unpack_all(). */
+	json_t *top_level, *imports;
 };
 
 /* wheel.c: what may be in a wheel. Checks everything but the hashes. */
@@ -75,5 +79,13 @@ char *unpack_place(const struct wheel *w, const char *member);
 /* verify.c: is the entry below dir what its RECORD says, no file less and none more? */
 warn_unused int verify_entry(int dir, struct err *err);
 
+/* imports.c: add the modules that a source imports but those of its own wheel. */
+struct imports {
+	json_t *own, *names; /* sets */
+};
+void imports_read(struct imports *to, const char *text, size_t len);
+
 /* manifest.c: what the daemon needs to know of an entry without looking at its files. */
 warn_unused int manifest_write(struct wheel *w, int out_dir, struct err *err);
+/* What `import x` could find: directories and modules at the top of site. */
+json_t *manifest_top_level(const struct wheel *w);

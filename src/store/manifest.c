@@ -48,7 +48,6 @@ static void entry_points(const char *text, json_t *groups, json_t *scripts)
 	}
 }
 
-/* What `import x` could find: directories and modules at the top of site. */
 static void add_top_level(json_t *set, const char *site_path)
 {
 	size_t len = strcspn(site_path, "/");
@@ -66,6 +65,19 @@ static void add_top_level(json_t *set, const char *site_path)
 	json_object_set_new(set, name, json_true());
 }
 
+json_t *manifest_top_level(const struct wheel *w)
+{
+	json_t *set = json_object();
+
+	for (size_t i = 0; i < w->nmembers; i++) {
+		auto_free char *place = unpack_place(w, w->members[i].name);
+
+		if (place && strncmp(place, "site/", 5) == 0)
+			add_top_level(set, place + 5);
+	}
+	return set;
+}
+
 static bool is_source(const char *name)
 {
 	size_t len = strlen(name);
@@ -75,8 +87,7 @@ static bool is_source(const char *name)
 
 static void add_files(struct wheel *w, json_t *o)
 {
-	json_t *files = json_array(), *data = json_array(), *set = json_object(),
-	       *top = json_array();
+	json_t *files = json_array(), *data = json_array(), *top = json_array();
 	json_int_t sources = 0, source_bytes = 0;
 	const char *key;
 	json_t *value;
@@ -86,7 +97,6 @@ static void add_files(struct wheel *w, json_t *o)
 
 		if (strncmp(place, "site/", 5) == 0) {
 			json_array_append_new(files, json_string(place + 5));
-			add_top_level(set, place + 5);
 			if (is_source(place)) {
 				sources++;
 				source_bytes += (json_int_t)w->members[i].size;
@@ -95,8 +105,7 @@ static void add_files(struct wheel *w, json_t *o)
 			json_array_append_new(data, json_string(place + 5));
 		}
 	}
-	json_object_foreach(set, key, value) json_array_append_new(top, json_string(key));
-	json_decref(set);
+	json_object_foreach(w->top_level, key, value) json_array_append_new(top, json_string(key));
 	json_object_set_new(o, "files", files);
 	json_object_set_new(o, "data", data);
 	json_object_set_new(o, "top_level", top);
@@ -129,6 +138,22 @@ static int write_file(int dir, const char *name, const char *text, struct err *e
 	return fd_write_all(fd, text, strlen(text), err);
 }
 
+static int write_set(int dir, const char *name, json_t *set, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(LIMIT_HINT_BYTES);
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(set, key, value)
+	{
+		if (text.len + strlen(key) + 1 > LIMIT_HINT_BYTES)
+			break; /* it only orders work */
+		if (buf_putf(&text, err, "%s\n", key) < 0)
+			return -1;
+	}
+	return write_file(dir, name, text.data ? text.data : "", err);
+}
+
 /* What making an environment asks, each in a file of its own: a manifest may be large. */
 static int write_facts(const struct wheel *w, json_t *o, int dir, struct err *err)
 {
@@ -146,7 +171,9 @@ static int write_facts(const struct wheel *w, json_t *o, int dir, struct err *er
 	if (w->lax && write_file(dir, "lax", "", err) < 0)
 		return -1;
 	if (write_file(dir, "sources", sources, err) < 0 ||
-	    write_file(dir, "dist-info", w->dist_info, err) < 0)
+	    write_file(dir, "dist-info", w->dist_info, err) < 0 ||
+	    write_set(dir, "top-level", w->top_level, err) < 0 ||
+	    write_set(dir, "imports", w->imports, err) < 0)
 		return -1;
 	return write_file(dir, "scripts", scripts.data ? scripts.data : "", err);
 }

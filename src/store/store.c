@@ -146,10 +146,9 @@ int store_open(uv_loop_t *loop, const struct store_config *config, struct store 
 	return 0;
 }
 
-void store_ask(struct store *s, store_in_use_fn in_use, void *ctx)
+void store_ask(struct store *s, const struct store_asks *asks)
 {
-	s->in_use = in_use;
-	s->in_use_ctx = ctx;
+	s->asks = *asks;
 }
 
 void store_release(struct store *s)

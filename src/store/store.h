@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "index/index.h"
 #include "index/lock.h"
@@ -45,8 +46,15 @@ struct store_env {
 
 typedef void (*store_env_fn)(void *arg, const struct store_env *env, const struct err *err);
 
-/* Does anything that lives, or a deployed function, need the environment at this path? */
-typedef bool (*store_in_use_fn)(void *ctx, const char *env_path);
+/* What the store asks of those who use it. Loop. */
+struct store_asks {
+	/* Does anything that lives, or a deployed function, need the environment at this path? */
+	bool (*in_use)(void *ctx, const char *env_path);
+	/* Append the modules of a dist that were seen loading, one a line: those of another version
+	 * when nothing is known of this one. Is it this one? */
+	bool (*loads)(void *ctx, const char *dist, const char *version, struct buf *out);
+	void *ctx;
+};
 
 struct store_config {
 	const char *dir;
@@ -64,8 +72,8 @@ void store_close(struct store *store);
 /* Is something being fetched, installed or compiled? */
 bool store_is_busy(const struct store *store);
 
-/* Who is asked before environments are pruned; until then all stay. */
-void store_ask(struct store *store, store_in_use_fn in_use, void *ctx);
+/* Who is asked; until then no environment is pruned. */
+void store_ask(struct store *store, const struct store_asks *asks);
 /* The environments that deployed functions of this owner (a name for its state) need, by lock
  * hash, NULL-terminated: they stay while no daemon runs, too. */
 warn_unused int store_keep(struct store *store, const char *owner, const char *const *hashes,

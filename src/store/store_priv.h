@@ -5,7 +5,6 @@
 
 #include <jansson.h>
 
-#include "base/buf.h"
 #include "base/mem.h"
 #include "store/store.h"
 
@@ -58,8 +57,7 @@ struct store {
 	uint64_t budget;
 	bool strict;
 	const char *const *lax; /* names whose RECORD is not compared */
-	store_in_use_fn in_use;
-	void *in_use_ctx;
+	struct store_asks asks;
 };
 
 /* store.c */
@@ -78,6 +76,7 @@ void store_release(struct store *s);
 struct build_spec {
 	struct jail_job_spec job; /* "/out" and the report are added */
 	const char *kind, *name;  /* of the fact; the target is DIR/kind/name */
+	const struct buf *input;  /* what it reads; NULL: nothing */
 };
 typedef void (*build_fn)(void *arg, const struct err *err);
 void build_start(struct store *s, const struct build_spec *spec, build_fn done, void *arg);
@@ -109,6 +108,8 @@ uint64_t cache_default_budget(const char *dir);
 typedef void (*entry_fn)(void *arg, const struct err *err);
 void entry_make(struct store *s, const struct lock_dist *dist, index_progress_fn progress,
 		entry_fn done, void *arg);
+/* Fetched, and now a matter of the processor. */
+bool entry_is_unpacking(const struct store *s, const char *sha256);
 /* Of an entry that is there: number of sources. */
 warn_unused int entry_sources(const struct store *s, const char *sha256, size_t *out,
 			      struct err *err);
@@ -118,7 +119,8 @@ warn_unused int entry_sources(const struct store *s, const char *sha256, size_t 
  * logged, and done all the same: without bytecode it is slower, not wrong. */
 #define CODE_FIRST 64
 struct code_want {
-	const char *name, *sha256;
+	const struct lock *lock; /* what it will be imported together with */
+	const struct lock_dist *dist;
 	const struct store_python *python;
 	int part;
 };
@@ -126,6 +128,11 @@ typedef void (*code_fn)(void *arg);
 void code_make(struct store *s, const struct code_want *want, code_fn done, void *arg);
 /* How many parts has it: 0, 1 or 2. */
 int code_parts(size_t sources);
+
+/* hint.c: which modules of a dist are to be in part 0, for compile_wheel.py to read: lines
+ * "known NAME" (seen loading), "guess" (nothing was seen of this very version) and "import NAME"
+ * (another wheel of the lock imports it, so what it imports itself is likely to be loaded, too). */
+void hint_make(const struct store *s, const struct code_want *want, struct buf *out);
 
 /* env.c */
 struct env *env_ready(struct store *s, const struct lock *lock);

@@ -243,6 +243,8 @@ void wheel_done(struct wheel *w)
 	free(w->name);
 	free(w->version);
 	buf_done(&w->metadata);
+	json_decref(w->top_level);
+	json_decref(w->imports);
 	if (w->zip)
 		zip_discard(w->zip);
 }
