@@ -22,6 +22,7 @@
 
 #define PAGE 4096UL
 #define HUGE_PAGE (2 * MIB)
+#define LEARN_BYTES (4 * GIB) /* a process may have mapped terabytes that it never touches */
 
 /* Bits of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst) */
 #define OURS_ALONE (1ULL << 56)
@@ -88,6 +89,7 @@ void pages_collapse(void)
 
 struct learning {
 	int pagemap;
+	size_t left; /* bytes that may still be looked at */
 	struct pages *out;
 };
 
@@ -107,8 +109,9 @@ static void learn(const struct mapping *m, void *arg)
 	struct learning *l = arg;
 	uint64_t entries[512];
 
-	if (!m->writable || m->shared)
+	if (!m->writable || m->shared || m->end - m->start > l->left)
 		return;
+	l->left -= m->end - m->start;
 	for (uintptr_t at = m->start; at < m->end; at += sizeof(entries) / 8 * PAGE) {
 		ssize_t n = pread(l->pagemap, entries, sizeof(entries), (off_t)(at / PAGE * 8));
 
@@ -122,7 +125,7 @@ static void learn(const struct mapping *m, void *arg)
 void pages_learn(struct pages *out)
 {
 	auto_close int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	struct learning l = { pagemap, out };
+	struct learning l = { pagemap, LEARN_BYTES, out };
 	struct err ignored;
 
 	out->n = 0;

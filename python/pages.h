@@ -24,7 +24,8 @@ struct pages {
 	} ranges[PAGES_RANGES];
 };
 
-/* Which pages of this process are its parent's no more? The first PAGES_RANGES runs of them. */
+/* Which pages of this process are its parent's no more? The first PAGES_RANGES runs of them;
+ * mappings that would make it more than 4 GiB to look at are passed over. */
 void pages_learn(struct pages *out);
 /* Have them copied now. What is not mapped here is passed over. */
 void pages_copy(const struct pages *pages);

@@ -249,6 +249,21 @@ static int read_args(struct tool *t, char **argv, const struct option *options, 
 	return repeat;
 }
 
+static void work(struct tool *t, int repeat)
+{
+	auto_buf struct buf out = { 0 };
+	struct err err;
+
+	take_wheels(t);
+	for (int i = 0; i < repeat && t->status == 0; i++)
+		run_once(t);
+	if (t->status == 0 && lock_print(t->lock, &out, &err) == 0)
+		printf("%s\n", out.data);
+	lock_free(t->lock);
+	index_close(t->index);
+	say_peak();
+}
+
 int main(int argc, char **argv)
 {
 	struct tool t = { .close_ms = -1 };
@@ -268,7 +283,6 @@ int main(int argc, char **argv)
 		{ NULL, NULL, false },
 	};
 	int repeat = read_args(&t, argv, options, with);
-	struct buf out = { 0 };
 	struct err err;
 
 	t.request.with = with;
@@ -277,23 +291,16 @@ int main(int argc, char **argv)
 	t.closer.data = &t;
 	if (index_open(&t.loop, &config, &t.index, &err) < 0) {
 		fprintf(stderr, "error: %s\n", err.text);
-		return 2;
+		t.status = 2;
+	} else {
+		work(&t, repeat);
 	}
-	take_wheels(&t);
-	for (int i = 0; i < repeat && t.status == 0; i++)
-		run_once(&t);
-	if (t.status == 0 && lock_print(t.lock, &out, &err) == 0)
-		printf("%s\n", out.data);
-	lock_free(t.lock);
-	index_close(t.index);
-	say_peak();
 	uv_close((uv_handle_t *)&t.closer, NULL);
 	uv_run(&t.loop, UV_RUN_DEFAULT);
 	if (uv_loop_close(&t.loop) != 0) {
 		fprintf(stderr, "error: handles are left open\n");
 		t.status = 99;
 	}
-	buf_done(&out);
 	free(with);
 	for (const struct option *o = options; o->name; o++)
 		if (o->file)

@@ -91,6 +91,21 @@ static void test_the_next_copies_what_the_first_wrote(void **state)
 	assert_true(in_child(count_after_copying) <= 2);
 }
 
+static int learns_beside_much(void)
+{
+	if (mmap(NULL, 1ULL << 42, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+		return 1;
+	alarm(5);
+	return learns();
+}
+
+static void test_terabytes_are_passed_over(void **state)
+{
+	assert_int_equal(in_child(learns_beside_much), 0);
+	assert_true(holds(area));
+}
+
 /* Another process may have written nonsense there. */
 static void test_nonsense_is_harmless(void **state)
 {
@@ -117,6 +132,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_next_copies_what_the_first_wrote),
+		cmocka_unit_test(test_terabytes_are_passed_over),
 		cmocka_unit_test(test_nonsense_is_harmless),
 	};
 
