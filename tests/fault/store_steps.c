@@ -50,13 +50,16 @@ static void on_job_exit(uv_process_t *process, int64_t code, int signal)
 	uv_close((uv_handle_t *)process, on_job_closed);
 }
 
-/* What a word of the job's command line is without the sandbox; never freed. */
+/* What a word of the job's command line is without the sandbox. */
 static const char *outside(const struct jail_job_spec *spec, const char *inside)
 {
 	static const char lib[] = JAIL_LIB "/";
+	static char path[4096]; /* one word of a job is a path of ours */
 
-	if (strncmp(inside, lib, strlen(lib)) == 0)
-		return mem_printf(BUILD_LIB "/%s", inside + strlen(lib));
+	if (strncmp(inside, lib, strlen(lib)) == 0) {
+		snprintf(path, sizeof(path), BUILD_LIB "/%s", inside + strlen(lib));
+		return path;
+	}
 	for (size_t i = 0; i < spec->nmounts; i++)
 		if (strcmp(spec->mounts[i].to, inside) == 0)
 			return spec->mounts[i].from;
