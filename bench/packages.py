@@ -162,10 +162,10 @@ def covered(build, base, add):
         ours.forget("wheels", "bytecode", "envs", "late", "facts")
         add(how + " first", ours.until_start(NINE)[1])
         ours.wait(ours.complete)
-        loaded = json.loads(ours.run([word for dist in NINE for word in ("--with", dist)] + ["-c", IMPORTS]))
+        loaded = set(json.loads(ours.run([word for dist in NINE for word in ("--with", dist)] + ["-c", IMPORTS])))
         part = first_part(ours.store)
         add(how + " loaded", len(loaded))
-        add(how + " covered", len(part & set(loaded)))
+        add(how + " covered", len(part & loaded))
         add(how + " files", len(part))
     ours.stop()
 

@@ -58,7 +58,7 @@ static void read_import(struct reader *r)
 	char name[MAX_NAME], alias[MAX_NAME];
 
 	do {
-		skip(r, " \t");
+		skip(r, " \t,");
 		if (!read_name(r, name))
 			return;
 		note(r->to, name);
@@ -69,14 +69,14 @@ static void read_import(struct reader *r)
 			read_name(r, alias);
 			skip(r, " \t");
 		}
-	} while (r->at < r->end && *r->at++ == ',');
+	} while (r->at < r->end && *r->at == ',');
 }
 
 /* "from a.b import c as d, e", or in parentheses over several lines. */
 static void read_from(struct reader *r)
 {
 	char module[MAX_NAME], name[MAX_NAME];
-	const char *gap = " \t,\\";
+	const char *gap = " \t,";
 
 	skip(r, " \t");
 	if (!read_name(r, module) || *module == '.')
@@ -89,7 +89,7 @@ static void read_from(struct reader *r)
 	skip(r, gap);
 	if (r->at < r->end && *r->at == '(') {
 		r->at++;
-		gap = " \t,\\\r\n";
+		gap = " \t,\r\n";
 	}
 	for (skip(r, gap); read_name(r, name); skip(r, gap)) {
 		auto_free char *whole = mem_printf("%s.%s", module, name);

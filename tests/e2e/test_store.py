@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tier 2: hostile wheels leave the store unchanged, what is installed is what pip installs, and the cache's verbs."""
+import glob
 import json
 import os
 import shutil
@@ -221,6 +222,59 @@ def test_bytecode_of_a_large_wheel_comes_in_two_parts(own_store, index):
     envs = os.path.join(own_store.store, "envs")
     assert any(all(os.path.exists(os.path.join(envs, e, "lib/python3.11/site-packages", n)) for n in want)
                for e in os.listdir(envs))
+
+
+def first_parts(daemon, top):
+    """The modules of package `top` in first parts of bytecode, by part."""
+    found = {}
+    for part in glob.glob(os.path.join(daemon.store, "bytecode", "*.0")):
+        paths = [os.path.join(f, n) for f, _, ns in os.walk(part) for n in ns]
+        names = {os.path.relpath(p, part).replace("__pycache__/", "").split(".")[0].replace("/", ".") for p in paths}
+        if any(n.startswith(top + ".") for n in names):
+            found[part] = {n[len(top) + 1:] for n in names if n.startswith(top + ".")}
+    return found
+
+
+def modules(top, version_only, **more):
+    return {top + "/__init__.py": "from . import used\n", top + "/used.py": "", top + "/%s.py" % version_only: "",
+            **{"%s/m%d.py" % (top, i): "import %s.of%d\n" % (top, i) for i in range(50)},
+            **{"%s/of%d.py" % (top, i): "" for i in range(50)}, **more}
+
+
+def drop(daemon, what):
+    daemon.becomes(lambda: what not in (daemon.cli("cache", "clean"), daemon.cli("cache", "ls"))[1].stdout)
+
+
+def test_what_was_seen_loading_is_compiled_first(own_store, index):
+    index.add("learnt", modules("learnt", "one"), version="1.0")
+    index.add("learnt", modules("learnt", "two"), version="2.0")
+
+    def first_part(version, code):
+        assert run(own_store, index, "--with", "learnt==" + version, "-c", code).returncode == 0
+        (names,) = first_parts(own_store, "learnt").values()
+        own_store.becomes(lambda: not os.listdir(os.path.join(own_store.store, "late")))
+        return names
+
+    lazily = "import learnt; import learnt.m7, learnt.m8; del learnt"
+    assert first_part("1.0", lazily) == {"__init__", "used"}  # the import statements' guess
+    drop(own_store, "learnt-1.0")
+    assert first_part("1.0", "pass") == {"__init__", "used", "m7", "of7", "m8", "of8"}  # exactly what was seen
+    drop(own_store, "learnt-1.0")
+    # Of another version: the guess, and what was seen of the other one as far as it is there.
+    assert first_part("2.0", "import learnt.two") == {"__init__", "used", "m7", "of7", "m8", "of8"}
+    drop(own_store, "learnt-2.0")
+    assert first_part("2.0", "pass") == {"__init__", "used", "two"}
+    drop(own_store, "learnt-2.0")
+
+
+def test_what_other_wheels_import_is_compiled_first(own_store, index):
+    index.add("asked", modules("asked", "one"))
+    index.add("asker", {"asker/__init__.py": "from asked import (m3 as x,\n    m4)\nimport asked.m5 as y\n",
+                        "asker/tests/test_it.py": "import asked.m6\n"})
+    assert run(own_store, index, "--with", "asked", "--with", "asker", "-c", "pass").returncode == 0
+    (names,) = first_parts(own_store, "asked").values()
+    assert names == {"__init__", "used", "m3", "of3", "m4", "of4", "m5", "of5"}
+    drop(own_store, "asked-1.0")
 
 
 def test_the_verbs_of_the_cache(own_store, index):

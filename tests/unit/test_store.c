@@ -96,6 +96,45 @@ static void versions_that_are_equal(void **state)
 	}
 }
 
+/* ---- what a source imports of other wheels ---- */
+
+static void imports_of_others(void **state)
+{
+	static const char source[] =
+		"import os, numpy.linalg as la, own.part\n"
+		"from scipy import (sparse as sp,\n\tstats)\n"
+		"from scipy.special import gamma, beta # or so\n"
+		"from . import near\nfrom .near import far\nfrom own import x\n"
+		"    import indented\nimportant = 1\nfromage = 2\n"
+		"from pandas\nimport\nfrom a import *\nimport last";
+	static const char *const want[] = { "os",
+					    "numpy.linalg",
+					    "scipy",
+					    "scipy.sparse",
+					    "scipy.stats",
+					    "scipy.special",
+					    "scipy.special.gamma",
+					    "scipy.special.beta",
+					    "pandas",
+					    "a",
+					    "last" };
+	struct imports to = { json_pack("{s:b}", "own", 1), json_object() };
+
+	/* From an allocation of its very size: a sanitizer sees a step beyond it. */
+	for (size_t len = 0; len < sizeof(source); len++) {
+		auto_free char *cut = mem_zero(1, len + !len);
+
+		memcpy(cut, source, len);
+		json_object_clear(to.names);
+		imports_read(&to, cut, len);
+	}
+	for (size_t i = 0; i < array_len(want); i++)
+		assert_true(json_object_get(to.names, want[i]));
+	assert_int_equal(json_object_size(to.names), array_len(want));
+	json_decref(to.own);
+	json_decref(to.names);
+}
+
 /* ---- merging ---- */
 
 static void make_entry(const char *name, const char *requires, const char *shared)
@@ -331,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(versions_that_are_equal),
+		cmocka_unit_test(imports_of_others),
 #define WITH_DIR(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 		WITH_DIR(a_clash_is_settled_in_the_order_of_pip),
 		WITH_DIR(without_a_requirement_names_decide_as_with_pip),
