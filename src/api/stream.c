@@ -41,8 +41,8 @@ static ssize_t read_lines(void *cls, uint64_t pos, char *out, size_t max)
 
 static void begin(struct request *r)
 {
-	struct MHD_Response *resp =
-		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_lines, r, NULL);
+	struct MHD_Response *resp = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK,
+								      read_lines, r, NULL);
 
 	r->streams = true;
 	MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE, MEDIA_TYPE);

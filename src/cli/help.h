@@ -93,7 +93,7 @@ static const struct {
 	  "defaults\n"
 	  "to the directory's. At most 256 MiB in 20,000 files. FLAGS are --extra, --group,\n"
 	  "--index-url, --extra-index-url, --find-links, --exclude-newer, --pre, --allow-sdist,\n"
-	  "--offline (see: pipsqueak help run).\n" },
+	  "--offline, -q, --json (see: pipsqueak help run; with --json the answer is JSON, too).\n" },
 	{ "invoke",
 	  "usage: pipsqueak invoke NAME [JSON | @FILE | -] [--timing]\n"
 	  "Call a function with an event (default null; at most 6 MiB) and print its answer.\n" },

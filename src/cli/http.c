@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * As much of HTTP/1.1 (RFC 9112) as the daemon speaks: one request a connection, Content-Length or
- * chunked answers, or lines as they come. By hand because an HTTP library's start-up would double the command's.
+ * chunked answers, or lines as they come. By hand because an HTTP library's start-up would double
+ * the command's.
  */
 #include <ctype.h>
 #include <errno.h>
