@@ -203,7 +203,7 @@ int main(int argc, char **argv)
 		lock_free(lock);
 		return 1;
 	}
-	store_ask(store, in_use, NULL);
+	store_ask(store, &(struct store_asks){ .in_use = in_use });
 	start(store, argv, lock);
 	must(uv_run(&loop, UV_RUN_DEFAULT) == 0);
 	store_close(store);
