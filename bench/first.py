@@ -12,15 +12,14 @@ import argparse
 import json
 import os
 import re
-import shutil
-import signal
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+
+import ground
 
 KINDS = {
     "bare": ("", "def handler(e): return e\n", "print(1)\n"),
@@ -70,37 +69,11 @@ def fork_once():
     return (time.perf_counter() - began) * 1e3
 
 
-class Bench:
+class Bench(ground.Ground):
     def __init__(self, build):
-        self.build = os.path.abspath(build)
-        self.base = tempfile.mkdtemp(prefix="pipsqueak-bench-")
-        os.chmod(self.base, 0o755)
-        self.env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        self.env["PIPSQUEAK_DIR"] = self.base
-        self.cli = os.path.join(self.build, "pipsqueak")
+        super().__init__(build)
         self.api = os.path.join(self.base, "run", "api.sock")
         self.times = {}
-
-    def start(self):
-        self.daemon = subprocess.Popen([os.path.join(self.build, "pipsqueakd"), "--dir", self.base, "--lib",
-                                        os.path.join(self.build, "lib")], stdout=subprocess.PIPE,
-                                       stderr=open(os.path.join(self.base, "log"), "w"), env=self.env)
-        if not self.daemon.stdout.readline():
-            sys.exit(open(os.path.join(self.base, "log")).read())
-
-    def stop(self):
-        self.daemon.send_signal(signal.SIGTERM)
-        self.daemon.wait(30)
-        shutil.rmtree(self.base, ignore_errors=True)
-
-    def uv(self):
-        """uv in a virtual environment below the build directory; None when the index has none."""
-        venv = os.path.join(self.build, "bench-venv")
-        uv = os.path.join(venv, "bin", "uv")
-        if not os.path.exists(uv):
-            subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True)
-            subprocess.run([venv + "/bin/pip", "install", "-q", "uv"], check=True)
-        return uv
 
     def deploy(self, name, kind, settings):
         where = os.path.join(self.base, "src-" + name)

@@ -34,6 +34,8 @@ import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import ground
+
 NINE = "numpy pandas scipy scikit-learn matplotlib requests flask sqlalchemy boto3".split()
 SCRIPT = "import time; print(time.time())"
 IMPORTS = """import numpy, pandas, scipy.stats, sklearn.linear_model, sklearn.ensemble, matplotlib.pyplot, requests, flask, sqlalchemy, boto3
@@ -47,16 +49,11 @@ class Pipsqueak:
         self.build, self.base = build, base
         self.cli = os.path.join(build, "pipsqueak")
         self.store = os.path.join(base, "cache", "store")
-        self.env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        self.env["PIPSQUEAK_DIR"] = base
+        self.env = ground.environment(PIPSQUEAK_DIR=base)
         self.daemon, self.gone = None, 0
 
     def start(self):
-        self.daemon = subprocess.Popen([os.path.join(self.build, "pipsqueakd"), "--dir", self.base, "--lib",
-                                        os.path.join(self.build, "lib")], stdout=subprocess.PIPE,
-                                       stderr=open(os.path.join(self.base, "log"), "a"), env=self.env)
-        if not self.daemon.stdout.readline():
-            sys.exit(open(os.path.join(self.base, "log")).read())
+        self.daemon = ground.start_daemon(self.build, self.base, self.env)
         self.run(["-c", "pass"])  # the interpreter sleeps
 
     def stop(self):
@@ -95,14 +92,9 @@ class Pipsqueak:
 
 class Uv:
     def __init__(self, build, base):
-        venv = os.path.join(build, "bench-venv")
-        self.program = os.path.join(venv, "bin", "uv")
-        if not os.path.exists(self.program):
-            subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True)
-            subprocess.run([venv + "/bin/pip", "install", "-q", "uv"], check=True)
+        self.program = ground.uv_program(build)
         self.base, self.n = base, 0
-        self.env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        self.env.update(UV_CACHE_DIR=os.path.join(base, "uv"), UV_PYTHON="/usr/bin/python3")
+        self.env = ground.environment(UV_CACHE_DIR=os.path.join(base, "uv"), UV_PYTHON="/usr/bin/python3")
 
     def install(self, dists, *options):
         self.n += 1

@@ -12,13 +12,11 @@ import argparse
 import json
 import os
 import re
-import shutil
-import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
+
+import ground
 
 TOP = ["boto3", "requests", "pandas", "scikit-learn", "matplotlib", "django", "flask", "fastapi", "sqlalchemy", "celery",
        "jupyterlab", "pytest", "black", "scrapy", "pydantic", "aiohttp", "google-cloud-storage", "azure-storage-blob",
@@ -26,38 +24,14 @@ TOP = ["boto3", "requests", "pandas", "scikit-learn", "matplotlib", "django", "f
 GOAL_RATIO, GOAL_AGAIN_MS = 4.0, 5.0
 
 
-class Bench:
+class Bench(ground.Ground):
     def __init__(self, build):
-        self.build = os.path.abspath(build)
-        self.base = tempfile.mkdtemp(prefix="pqb-", dir="/tmp")
-        os.chmod(self.base, 0o755)
-        self.env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        self.env.update(PIPSQUEAK_DIR=self.base, UV_CACHE_DIR=os.path.join(self.base, "uv"))
+        super().__init__(build)
+        self.env["UV_CACHE_DIR"] = os.path.join(self.base, "uv")
         self.app = os.path.join(self.base, "app")
         os.mkdir(self.app)
         with open(os.path.join(self.app, "requirements.txt"), "w") as f:
             f.write("\n".join(TOP) + "\n")
-
-    def start(self):
-        log = open(os.path.join(self.base, "log"), "w")
-        self.daemon = subprocess.Popen([os.path.join(self.build, "pipsqueakd"), "--dir", self.base, "--lib",
-                                        os.path.join(self.build, "lib")], stdout=subprocess.PIPE, stderr=log, env=self.env)
-        if not self.daemon.stdout.readline():
-            sys.exit(open(os.path.join(self.base, "log")).read())
-
-    def stop(self):
-        self.daemon.send_signal(signal.SIGTERM)
-        self.daemon.wait(30)
-        shutil.rmtree(self.base, ignore_errors=True)
-
-    def uv(self):
-        """uv in a virtual environment below the build directory."""
-        venv = os.path.join(self.build, "bench-venv")
-        uv = os.path.join(venv, "bin", "uv")
-        if not os.path.exists(uv):
-            subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True)
-            subprocess.run([venv + "/bin/pip", "install", "-q", "uv"], check=True)
-        return uv
 
     def timed(self, args):
         began = time.perf_counter()
@@ -69,8 +43,7 @@ class Bench:
         return took
 
     def measure(self, rounds):
-        cli = os.path.join(self.build, "pipsqueak")
-        ours = [cli, "lock", "-q", self.app, "-o", os.path.join(self.base, "ours.toml")]
+        ours = [self.cli, "lock", "-q", self.app, "-o", os.path.join(self.base, "ours.toml")]
         uv = [self.uv(), "pip", "compile", "-q", "--no-header", "--no-annotate", "--only-binary", ":all:", "--python",
               "/usr/bin/python3", os.path.join(self.app, "requirements.txt"), "-o", os.path.join(self.base, "theirs.txt")]
         self.timed(ours)  # fills the caches

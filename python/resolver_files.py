@@ -281,8 +281,6 @@ class Options:
             raise Failure("usage", f"{self.where}: '{name}' is not an option that can be used here; remove it")
 
     def place(self, value: str) -> str:
-        if value.startswith("file://"):
-            return unquote(value[7:])
         if "://" in value:
             return value
         return os.path.normpath(os.path.join(self.asked.request.get("root", "/"), beside(self.where, value)))

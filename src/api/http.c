@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -93,16 +92,31 @@ void request_watch(struct request *r)
 	uv_poll_start(watch, UV_DISCONNECT, on_client_gone);
 }
 
-void request_respond(struct request *r, unsigned status, struct MHD_Response *response)
+/* It has nobody to tell any more. */
+static void forget_deploy(struct request *r)
 {
-	must(!r->answered);
-	r->answered = true;
-	r->status = status;
-	r->response = response;
-	unwatch(r);
-	if (r->deploy) /* answered without it: it has nobody to tell any more */
+	if (r->deploy)
 		*r->deploy = NULL;
 	r->deploy = NULL;
+}
+
+void request_suspend(struct request *r)
+{
+	struct api *api = r->server->api;
+
+	r->suspended = true;
+	r->link = &api->suspended;
+	r->next = api->suspended;
+	if (r->next)
+		r->next->link = &r->next;
+	api->suspended = r;
+	MHD_suspend_connection(r->connection);
+}
+
+void request_resume(struct request *r)
+{
+	struct server *s = r->server;
+
 	if (!r->suspended)
 		return;
 	r->suspended = false;
@@ -110,7 +124,19 @@ void request_respond(struct request *r, unsigned status, struct MHD_Response *re
 	if (r->next)
 		r->next->link = r->link;
 	MHD_resume_connection(r->connection);
-	server_run(r->server);
+	server_run(s);
+}
+
+void request_respond(struct request *r, unsigned status, struct MHD_Response *response)
+{
+	must(!r->answered);
+	r->answered = true;
+	r->status = status;
+	r->response = response;
+	unwatch(r);
+	if (!r->streams)
+		forget_deploy(r);
+	request_resume(r);
 }
 
 void request_json(struct request *r, unsigned status, const char *json, size_t len)
@@ -146,18 +172,24 @@ static json_t *json_text(const char *text, size_t len)
 	return json_stringn(ascii, len);
 }
 
-struct MHD_Response *error_response(const struct err *err, const char *traceback, size_t len)
+json_t *error_json(const struct err *err, const char *traceback, size_t len)
 {
 	json_t *inner = json_object(), *root = json_object();
-	struct MHD_Response *resp;
-	char *text;
 
 	json_object_set_new(inner, "kind", json_string(err_kind_name(err->kind)));
 	json_object_set_new(inner, "message", json_text(err->text, strlen(err->text)));
 	if (traceback && len)
 		json_object_set_new(inner, "traceback", json_text(traceback, len));
 	json_object_set_new(root, "error", inner);
-	text = json_dumps(root, JSON_COMPACT);
+	return root;
+}
+
+struct MHD_Response *error_response(const struct err *err, const char *traceback, size_t len)
+{
+	json_t *root = error_json(err, traceback, len);
+	char *text = json_dumps(root, JSON_COMPACT);
+	struct MHD_Response *resp;
+
 	json_decref(root);
 	must(text);
 	resp = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
@@ -246,19 +278,6 @@ static bool too_long_to_read(struct request *r)
 	return r->discard && length && strtoull(length, NULL, 10) > DISCARD_BYTES;
 }
 
-static void suspend(struct request *r)
-{
-	struct api *api = r->server->api;
-
-	r->suspended = true;
-	r->link = &api->suspended;
-	r->next = api->suspended;
-	if (r->next)
-		r->next->link = &r->next;
-	api->suspended = r;
-	MHD_suspend_connection(r->connection);
-}
-
 /* MHD calls this for the head, for each piece of the body, at its end, and after a resume. */
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url,
 				  const char *method, const char *version, const char *upload_data,
@@ -280,7 +299,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
 		r->started = true;
 		r->route->handle(r);
 		if (!r->answered) {
-			suspend(r);
+			request_suspend(r);
 			return MHD_YES;
 		}
 	}
@@ -296,9 +315,11 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **co
 		return;
 	must(!r->suspended);
 	unwatch(r);
+	forget_deploy(r);
 	if (r->response)
 		MHD_destroy_response(r->response);
 	buf_done(&r->body);
+	buf_done(&r->lines);
 	free(r->name);
 	free(r);
 	*con_cls = NULL;
@@ -453,7 +474,10 @@ void api_close(struct api *api)
 		if (r->call)
 			functions_cancel(r->call);
 		r->call = NULL;
-		request_error(r, &err);
+		if (r->streams)
+			stream_error(r, &err);
+		else
+			request_error(r, &err);
 	}
 	api->closing = true;
 	api->handles++;

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <microhttpd.h>
 #include <stdbool.h>
 #include <uv.h>
@@ -61,6 +62,8 @@ struct request {
 	unsigned status;
 	struct function_call *call;
 	struct request **deploy; /* what a deploy in progress knows this request by */
+	struct buf lines;	 /* of a stream: not sent yet */
+	bool streams, lines_end; /* see stream.c */
 	uv_poll_t *watch;	 /* notices that the client is gone */
 	struct request *next, **link;
 };
@@ -76,9 +79,20 @@ void request_respond(struct request *r, unsigned status, struct MHD_Response *re
 void request_json(struct request *r, unsigned status, const char *json, size_t len);
 void request_text(struct request *r, const char *text, size_t len);
 /* traceback may be NULL. */
+json_t *error_json(const struct err *err, const char *traceback, size_t len);
 struct MHD_Response *error_response(const struct err *err, const char *traceback, size_t len);
 void request_error(struct request *r, const struct err *err);
 void request_watch(struct request *r); /* a client that goes away cancels r->call */
+/* Let the connection sleep, and wake it if it does; waking may free r. */
+void request_suspend(struct request *r);
+void request_resume(struct request *r);
+
+/* stream.c; what may end r stands in http.c. A line is an event, without its newline. */
+bool stream_wanted(struct request *r);
+void stream_line(struct request *r, const char *line);
+/* The last one, of a request that r->streams. */
+void stream_json(struct request *r, const char *json);
+void stream_error(struct request *r, const struct err *err);
 
 void api_handle_closed(struct api *api); /* one of api->handles is closed; the last frees */
 

@@ -68,14 +68,26 @@ static void on_deployed(void *arg, const char *json, const struct err *err)
 {
 	struct request **handle = arg, *r = *handle;
 
-	if (r) {
-		r->deploy = NULL;
-		if (json)
-			request_json(r, MHD_HTTP_OK, json, strlen(json));
-		else
-			request_error(r, err);
-	}
 	free(handle);
+	if (!r)
+		return;
+	r->deploy = NULL;
+	if (r->streams && json)
+		stream_json(r, json);
+	else if (r->streams)
+		stream_error(r, err);
+	else if (json)
+		request_json(r, MHD_HTTP_OK, json, strlen(json));
+	else
+		request_error(r, err);
+}
+
+static void on_progress(void *arg, const char *line)
+{
+	struct request **handle = arg;
+
+	if (*handle)
+		stream_line(*handle, line);
 }
 
 static void put_function(struct request *r)
@@ -96,7 +108,8 @@ static void put_function(struct request *r)
 
 	*handle = r;
 	r->deploy = handle;
-	functions_deploy(r->server->api->config.functions, &upload, NULL, on_deployed, handle);
+	functions_deploy(r->server->api->config.functions, &upload,
+			 stream_wanted(r) ? on_progress : NULL, on_deployed, handle);
 	if (!r->answered)
 		buf_done(&r->body); /* the room has its copy */
 }

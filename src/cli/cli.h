@@ -13,6 +13,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+struct view;
+
 struct dirs {
 	char *state, *cache, *run; /* the daemon's */
 	char *user_cache;	   /* the caller's own: what the client itself keeps */
@@ -35,6 +37,7 @@ struct http_ask {
 	const char *method, *path;
 	const char *headers;	/* whole lines; NULL: none beyond the usual */
 	const struct buf *body; /* NULL: none */
+	struct view *view;	/* what goes on meanwhile is shown here; NULL: it is not asked */
 };
 struct http_reply {
 	int status;

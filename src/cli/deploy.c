@@ -18,9 +18,11 @@
 #include "cli/cli.h"
 #include "cli/inputs.h"
 #include "cli/show.h"
+#include "cli/view.h"
 
 struct deploy_options {
 	const char *path, *name;
+	bool quiet, json;
 	struct required required;
 };
 
@@ -48,6 +50,14 @@ static int parse_deploy(int argc, char **argv, struct deploy_options *o)
 			return 2;
 		if (rc == 1)
 			continue;
+		if (strcmp(argv[i], "-q") == 0 || strcmp(argv[i], "--quiet") == 0) {
+			o->quiet = true;
+			continue;
+		}
+		if (strcmp(argv[i], "--json") == 0) {
+			o->json = true;
+			continue;
+		}
 		if (strcmp(argv[i], "--name") == 0) {
 			if (i + 1 == argc)
 				return usage_error("deploy", "--name needs a value");
@@ -105,7 +115,8 @@ static void show_deployed(const struct http_reply *reply, const char *name)
 	json_decref(f);
 }
 
-static int deploy(const struct dirs *d, const struct deploy_options *o, struct err *err)
+static int deploy(const struct dirs *d, const struct deploy_options *o, struct view *view,
+		  struct err *err)
 {
 	auto_buf struct buf zip = { 0 }, path = { 0 };
 	auto_free char *name = o->name ? mem_strdup(o->name) : default_name(o->path);
@@ -126,11 +137,14 @@ static int deploy(const struct dirs *d, const struct deploy_options *o, struct e
 			     settings, options);
 	if (connect_daemon(d, "api.sock", true, &fd, err) < 0)
 		return -1;
-	ask = (struct http_ask){ "PUT", path.data, headers, &zip };
+	ask = (struct http_ask){ "PUT", path.data, headers, &zip, o->quiet ? NULL : view };
 	rc = http_request(fd, &ask, &reply, err);
+	view_clear(view);
 	if (rc == 0 && reply.status >= 400)
 		rc = http_error(&reply, err);
-	if (rc == 0)
+	if (rc == 0 && o->json)
+		printf("%.*s\n", (int)reply.body.len, reply.body.data);
+	else if (rc == 0)
 		show_deployed(&reply, name);
 	http_reply_done(&reply);
 	return rc;
@@ -149,13 +163,18 @@ int verb_deploy(const struct dirs *d, int argc, char **argv)
 {
 	struct deploy_options o = { 0 };
 	int code = parse_deploy(argc, argv, &o);
+	struct view *view;
 	struct err err;
 
 	if (code == 0 && o.required.python)
 		code = introduce(d, o.required.python);
 	if (code)
 		return code;
-	return deploy(d, &o, &err) < 0 ? complain(&err) : 0;
+	view = view_new(o.quiet ? VIEW_QUIET : o.json ? VIEW_JSON : VIEW_AUTO);
+	if (deploy(d, &o, view, &err) < 0)
+		code = view_complain(view, &err);
+	view_free(view);
+	return code;
 }
 
 static int read_event(const char *arg, struct buf *event, struct err *err)
@@ -175,7 +194,7 @@ static int invoke(const struct dirs *d, const char *name, const char *arg, bool 
 {
 	auto_free char *path = mem_printf("/run/%s", name);
 	auto_buf struct buf event = { 0 };
-	struct http_ask ask = { "POST", path, NULL, &event };
+	struct http_ask ask = { .method = "POST", .path = path, .body = &event };
 	struct http_reply reply = { 0 };
 	auto_close int fd = -1;
 	int rc;

@@ -48,7 +48,9 @@ static const struct {
 	  "all\n"
 	  "                             of it; repeatable\n"
 	  "  --extra-index-url URL      beside it; repeatable\n"
-	  "  --find-links DIR|URL       a directory of wheels, or a page of links; repeatable\n"
+	  "  --find-links PATH|URL      a directory of wheels, a wheel, or a page of links "
+	  "(.html);\n"
+	  "                             repeatable\n"
 	  "  --exclude-newer WHEN       only what was uploaded until then: 2026-01-31 (the day\n"
 	  "                             counts), 2026-01-31T12:00:00Z, '7 days'\n"
 	  "  --pre                      prereleases, too\n"
@@ -93,7 +95,8 @@ static const struct {
 	  "defaults\n"
 	  "to the directory's. At most 256 MiB in 20,000 files. FLAGS are --extra, --group,\n"
 	  "--index-url, --extra-index-url, --find-links, --exclude-newer, --pre, --allow-sdist,\n"
-	  "--offline (see: pipsqueak help run).\n" },
+	  "--offline, -q, --json (see: pipsqueak help run; with --json the answer is JSON, "
+	  "too).\n" },
 	{ "invoke",
 	  "usage: pipsqueak invoke NAME [JSON | @FILE | -] [--timing]\n"
 	  "Call a function with an event (default null; at most 6 MiB) and print its answer.\n" },

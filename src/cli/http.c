@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * As much of HTTP/1.1 (RFC 9112) as the daemon speaks: one request a connection, Content-Length or
- * chunked answers. By hand because an HTTP library's start-up would double the command's.
+ * chunked answers, or lines as they come. By hand because an HTTP library's start-up would double
+ * the command's.
  */
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +18,12 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/view.h"
 
 #define MAX_HEAD (64 * KIB)
 #define MAX_BODY (64 * MIB)
+#define STREAM_TYPE "application/x-ndjson"
+#define ANSWER "{\"event\":\"answer\"" /* how the last line of a stream begins */
 
 void http_reply_done(struct http_reply *r)
 {
@@ -31,10 +36,11 @@ static int send_request(int fd, const struct http_ask *ask, struct err *err)
 	auto_buf struct buf head = BUF_MAX(MIB);
 
 	if (buf_putf(&head, err,
-		     "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s"
+		     "%s %s HTTP/1.%d\r\nHost: localhost\r\nConnection: close\r\n%s%s"
 		     "Content-Length: %zu\r\n\r\n",
-		     ask->method, ask->path, ask->headers ? ask->headers : "",
-		     body ? body->len : 0) < 0)
+		     ask->method, ask->path, ask->view ? 0 : 1,
+		     ask->view ? "Accept: " STREAM_TYPE "\r\n" : "",
+		     ask->headers ? ask->headers : "", body ? body->len : 0) < 0)
 		return -1;
 	if (fd_write_all(fd, head.data, head.len, err) < 0)
 		return -1;
@@ -104,15 +110,93 @@ static int parse(const struct buf *raw, struct http_reply *out, struct err *err)
 	return buf_put(&out->body, body, value ? strtoull(value, NULL, 10) : rest, err);
 }
 
+/* The last line of a stream: what the answer would have been without. */
+static int parse_last(const char *line, struct http_reply *out, struct err *err)
+{
+	json_t *o = json_loads(line, 0, NULL);
+	char *body = json_dumps(json_object_get(o, "body"), JSON_INDENT(2));
+	int rc = 0;
+
+	out->status = (int)json_integer_value(json_object_get(o, "status"));
+	if (!body || !out->status)
+		rc = err_set(err, ERR_CORRUPT, "the daemon's answer makes no sense");
+	else
+		rc = buf_puts(&out->body, body, err);
+	free(body);
+	json_decref(o);
+	return rc;
+}
+
+/* The whole lines of raw, from *done on, are shown; the last one waits for the end. */
+static void show_lines(struct buf *raw, size_t *done, struct view *view)
+{
+	char *end;
+
+	while ((end = memchr(raw->data + *done, '\n', raw->len - *done))) {
+		char *line = raw->data + *done;
+
+		if (strncmp(line, ANSWER, strlen(ANSWER)) == 0)
+			return;
+		*end = '\0';
+		view_take(view, line);
+		*done = (size_t)(end + 1 - raw->data);
+	}
+}
+
+static bool is_stream(const struct buf *raw, size_t *out_body)
+{
+	char *blank = memmem(raw->data, raw->len, "\r\n\r\n", 4);
+	const char *type;
+
+	if (!blank)
+		return false;
+	*out_body = (size_t)(blank + 4 - raw->data);
+	type = header(raw->data, "Content-Type");
+	return type && type < blank && strncmp(type, STREAM_TYPE, strlen(STREAM_TYPE)) == 0;
+}
+
+/* Asked for by HTTP/1.0, a stream is lines until the connection ends, and an answer of one piece
+ * comes as ever. */
+static int watch(int fd, struct view *view, struct http_reply *out, struct err *err)
+{
+	auto_buf struct buf raw = BUF_MAX(MAX_BODY + MAX_HEAD);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	size_t done = 0;
+	ssize_t n;
+
+	for (;;) {
+		if (poll(&p, 1, view_wait_ms(view)) < 0 && errno != EINTR)
+			return err_sys(err, errno, "waiting for the daemon");
+		view_draw(view);
+		if (!p.revents)
+			continue;
+		if (!buf_room(&raw, 16 * KIB, err))
+			return -1;
+		n = read(fd, raw.data + raw.len, 16 * KIB);
+		if (n < 0)
+			return err_sys(err, errno, "reading from the daemon");
+		if (n == 0)
+			break;
+		buf_grew(&raw, (size_t)n);
+		if (done || is_stream(&raw, &done))
+			show_lines(&raw, &done, view);
+	}
+	if (!done)
+		return parse(&raw, out, err);
+	if (done == raw.len || raw.data[raw.len - 1] != '\n')
+		return err_set(err, ERR_DIED, "the daemon ended before it had answered");
+	return parse_last(raw.data + done, out, err);
+}
+
 int http_request(int fd, const struct http_ask *ask, struct http_reply *out, struct err *err)
 {
 	auto_buf struct buf raw = BUF_MAX(MAX_BODY + MAX_HEAD);
 
 	memset(out, 0, sizeof(*out));
 	out->body.max = MAX_BODY;
-	if (send_request(fd, ask, err) < 0 || buf_read_fd(&raw, fd, err) < 0)
+	if (send_request(fd, ask, err) < 0 || (!ask->view && buf_read_fd(&raw, fd, err) < 0))
 		return err_wrap(err, "talking to the daemon");
-	return parse(&raw, out, err);
+	return ask->view ? watch(fd, ask->view, out, err) : parse(&raw, out, err);
 }
 
 int http_error(const struct http_reply *r, struct err *err)

@@ -171,6 +171,7 @@ static uint64_t settings_key(const struct dirs *d)
 	};
 	static const char *const files[] = { ".pip/pip.conf", ".config/pip/pip.conf", ".netrc" };
 	const char *home = getenv("HOME"), *config = getenv("XDG_CONFIG_HOME");
+	const char *named = getenv("PIP_CONFIG_FILE");
 	auto_free char *script = mem_printf("%s/pipconf.py", d->lib ? d->lib : "");
 	uint64_t h = 14695981039346656037ULL;
 
@@ -185,6 +186,8 @@ static uint64_t settings_key(const struct dirs *d)
 	hash_file(&h, "/etc/pip.conf");
 	hash_file(&h, "/etc/xdg/pip/pip.conf");
 	hash_file(&h, script);
+	if (named)
+		hash_file(&h, named);
 	for (size_t i = 0; home && i < array_len(files); i++) {
 		auto_free char *path = mem_printf("%s/%s", home, files[i]);
 

@@ -83,9 +83,71 @@ static char *quick_url(const char *base, const char *url)
 	return up ? NULL : mem_printf("%.*s/%.*s", (int)to, base, (int)len, url);
 }
 
+/* %-escapes decoded. */
+static char *decoded(const char *text, size_t len)
+{
+	char *out = mem_zero(1, len + 1);
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		char hex[3] = { 0 };
+
+		if (text[i] == '%' && i + 2 < len) {
+			memcpy(hex, text + i + 1, 2);
+			out[n++] = (char)strtol(hex, NULL, 16);
+			i += 2;
+		} else {
+			out[n++] = text[i];
+		}
+	}
+	return out;
+}
+
+char *digest_file_url(const char *path)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "-._~/+";
+	auto_buf struct buf url = { 0 };
+
+	must(buf_puts(&url, "file://", NULL) == 0);
+	for (; *path; path++)
+		must(buf_putf(&url, NULL, strchr(plain, *path) ? "%c" : "%%%02X",
+			      (unsigned char)*path) == 0);
+	return buf_steal(&url);
+}
+
+char *digest_file_path(const char *url)
+{
+	return strncmp(url, "file:///", 8) == 0 ? decoded(url + 7, strlen(url + 7)) : NULL;
+}
+
+/* A link of a page that is a file of the caller's: only such a page may name files. */
+static char *file_url(const char *base, const char *url)
+{
+	static const char localhost[] = "file://localhost/";
+	auto_free char *path = NULL, *dir = NULL;
+
+	if (strncmp(url, localhost, strlen(localhost)) == 0)
+		url += strlen(localhost) - 1;
+	else if (strncmp(url, "file:///", 8) == 0)
+		url += 7;
+	else if (strstr(url, "://") || strncmp(url, "//", 2) == 0)
+		return url_join(NULL, url);
+	path = decoded(url, strcspn(url, "?#"));
+	dir = digest_file_path(base);
+	*(strrchr(dir, '/') + 1) = '\0';
+	if (path[0] != '/') {
+		auto_free char *below = path;
+
+		path = mem_printf("%s%s", dir, below);
+	}
+	return digest_file_url(path);
+}
+
 char *digest_url(const char *base, const char *url)
 {
-	char *quick = quick_url(base, url);
+	char *quick = strncmp(base, "file:///", 8) == 0 ? file_url(base, url)
+							: quick_url(base, url);
 
 	return quick ? quick : url_join(base, url);
 }
@@ -156,24 +218,10 @@ static void html_base(void *arg, const char *href)
 static char *basename_of(const char *url)
 {
 	size_t len = strcspn(url, "?#"), from = len;
-	char *name;
-	size_t n = 0;
 
 	while (from && url[from - 1] != '/')
 		from--;
-	name = mem_zero(1, len - from + 1);
-	for (size_t i = from; i < len; i++) {
-		char hex[3] = { 0 };
-
-		if (url[i] == '%' && i + 2 < len) {
-			memcpy(hex, url + i + 1, 2);
-			name[n++] = (char)strtol(hex, NULL, 16);
-			i += 2;
-		} else {
-			name[n++] = url[i];
-		}
-	}
-	return name;
+	return decoded(url + from, len - from);
 }
 
 static int html_file(void *arg, const struct html_anchor *a, struct err *err)

@@ -27,6 +27,9 @@ struct digest_file {
 warn_unused int digest_add(struct buf *out, const struct digest_file *file, struct err *err);
 /* An URL as a page has it, made absolute, without what a lock must not hold; NULL: of no use. */
 char *digest_url(const char *base, const char *url);
+/* A path as a file:// URL, and back; NULL: it is none. */
+char *digest_file_url(const char *path);
+char *digest_file_path(const char *url);
 /* PEP 792, after the last file. What it means for a person, or NULL: nothing was said. */
 warn_unused int digest_set_status(struct buf *out, const char *status, const char *reason,
 				  struct err *err);

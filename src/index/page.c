@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -261,22 +262,34 @@ static void on_cached(uv_work_t *work, int status)
 	}
 }
 
-/* find-links with a directory: every wheel and sdist of the dist in it. Its sha256 is computed when
- * the file is taken into the cache, not here. */
-static void work_directory(uv_work_t *work)
+/* find-links with a file: a page of links (.html, .htm), or a wheel or sdist itself, as pip has it.
+ */
+static int read_file(struct page *p)
 {
-	struct page *p = work->data;
-	DIR *dir = opendir(p->source);
-	struct dirent *e;
+	auto_free char *url = digest_file_url(p->source);
+	auto_buf struct buf text = BUF_MAX(LIMIT_INDEX_PAGE_BYTES);
+	struct digest_page page = { .url = url, .content_type = "text/html" };
+	struct digest_file f = { .filename = strrchr(p->source, '/') + 1, .url = url };
+	const char *dot = strrchr(f.filename, '.');
 
-	if (!dir) { /* pip says so and goes on */
-		p->note = mem_printf("find-links: '%s' cannot be read: %s", p->source,
-				     strerror(errno));
-		p->rc = filter(p);
-		return;
-	}
-	while (p->rc == 0 && (e = readdir(dir))) {
-		auto_free char *url = NULL;
+	if (!dot || (strcasecmp(dot, ".html") != 0 && strcasecmp(dot, ".htm") != 0))
+		return digest_add(&p->digest, &f, &p->err);
+	if (buf_read_file(&text, AT_FDCWD, p->source, &p->err) < 0)
+		return -1;
+	page.text = text.data ? text.data : "";
+	page.len = text.len;
+	return digest_parse(&page, &p->digest, &p->err);
+}
+
+/* ... with a directory: every wheel and sdist of the dist in it. Its sha256 is computed when the
+ * file is taken into the cache, not here. */
+static int read_directory(struct page *p, DIR *dir)
+{
+	struct dirent *e;
+	int rc = 0;
+
+	while (rc == 0 && (e = readdir(dir))) {
+		auto_free char *path = mem_printf("%s/%s", p->source, e->d_name), *url = NULL;
 		struct digest_file f = { .filename = e->d_name };
 		struct stat st;
 
@@ -284,12 +297,32 @@ static void work_directory(uv_work_t *work)
 		    !name_matches(e->d_name, strlen(e->d_name), p->name) ||
 		    fstatat(dirfd(dir), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode))
 			continue;
-		f.url = url = mem_printf("file://%s/%s", p->source, e->d_name);
+		f.url = url = digest_file_url(path);
 		f.size = (unsigned long long)st.st_size;
-		p->rc = digest_add(&p->digest, &f, &p->err);
+		rc = digest_add(&p->digest, &f, &p->err);
 	}
-	closedir(dir);
-	if (p->rc == 0)
+	return rc;
+}
+
+static void work_local(uv_work_t *work)
+{
+	struct page *p = work->data;
+	struct stat st = { 0 };
+	bool is_file = stat(p->source, &st) == 0 && S_ISREG(st.st_mode);
+	DIR *dir = is_file ? NULL : opendir(p->source);
+
+	if (is_file)
+		p->rc = read_file(p);
+	else if (dir)
+		p->rc = read_directory(p, dir);
+	else /* pip says so and goes on */
+		p->note = mem_printf("find-links: '%s' cannot be read: %s", p->source,
+				     strerror(errno));
+	if (dir)
+		closedir(dir);
+	if (p->rc < 0)
+		err_wrap(&p->err, "find-links '%s'", p->source);
+	else
 		p->rc = filter(p);
 }
 
@@ -324,7 +357,7 @@ void page_get(struct index *index, const struct page_want *want, page_fn done, v
 	p->done = done;
 	p->arg = arg;
 	if (want->links && p->source[0] == '/') {
-		run(p, work_directory, on_filtered);
+		run(p, work_local, on_filtered);
 		return;
 	}
 	p->url = want->links ? mem_strdup(p->source) : mem_printf("%s/%s/", p->source, p->name);

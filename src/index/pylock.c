@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "index/digest.h"
 #include "index/lock.h"
 
 /* A basic string; what stands in a lock is printable ASCII (lock_parse() saw to it). */
@@ -63,7 +64,7 @@ static int put_sum(struct buf *out, const struct lock_dist *d, struct err *err)
 
 static int put_dist(struct buf *out, const struct lock_dist *d, struct err *err)
 {
-	bool local = strncmp(d->url, "file://", 7) == 0;
+	auto_free char *local = digest_file_path(d->url);
 
 	if (buf_puts(out, "\n[[packages]]\n", err) < 0 ||
 	    put_string(out, "name", d->name, err) < 0 || buf_puts(out, "\n", err) < 0 ||
@@ -72,7 +73,7 @@ static int put_dist(struct buf *out, const struct lock_dist *d, struct err *err)
 		    0 ||
 	    put_string(out, "name", d->sdist ? d->sdist : d->filename, err) < 0 ||
 	    buf_puts(out, "\n", err) < 0 ||
-	    put_string(out, local ? "path" : "url", d->url + (local ? 7 : 0), err) < 0)
+	    put_string(out, local ? "path" : "url", local ? local : d->url, err) < 0)
 		return -1;
 	return put_sum(out, d, err);
 }

@@ -228,12 +228,25 @@ int settings_add_index(struct settings *s, const char *url, bool first, struct e
 	return 0;
 }
 
+/* The path of a file:// URL; NULL: it has none, or is of another host. */
+static char *file_path(const char *url)
+{
+	CURLU *u = curl_url();
+	char *path = NULL;
+
+	must(u);
+	if (curl_url_set(u, CURLUPART_URL, url, CURLU_URLENCODE) == CURLUE_OK)
+		path = part(u, CURLUPART_PATH, CURLU_URLDECODE);
+	curl_url_cleanup(u);
+	return path;
+}
+
 int settings_add_link(struct settings *s, const char *link, struct err *err)
 {
 	char *clean;
 
 	if (strncmp(link, "file://", 7) == 0)
-		clean = mem_strdup(link + 7);
+		clean = file_path(link);
 	else if (strstr(link, "://"))
 		clean = take_auth(s, link);
 	else

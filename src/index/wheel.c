@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/progress.h"
+#include "index/digest.h"
 #include "index/name.h"
 #include "index/private.h"
 
@@ -265,7 +266,8 @@ static void next_download(struct index *index)
 /* On the pool: a wheel of a find-links directory is copied into the cache. */
 static int copy_local(struct wheel_job *job)
 {
-	auto_close int from = open(job->url + strlen("file://"), O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	auto_free char *path = digest_file_path(job->url);
+	auto_close int from = open(path ? path : "", O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	auto_free char *room = mem_zero(1, 256 * KIB);
 	struct stat st;
 	ssize_t n;

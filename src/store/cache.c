@@ -61,6 +61,7 @@ static int list(struct cache_work *w, struct err *err)
 		json_decref(sums);
 		return -1;
 	}
+	objects_judge(&all);
 	for (size_t i = 0; i < all.n; i++) {
 		const struct object *one = &all.v[i];
 
@@ -119,7 +120,6 @@ static void on_done(uv_work_t *work, int status)
 	struct cache_work *w = work->data;
 	struct store *s = w->s;
 
-	s->caching--;
 	if (w->done)
 		w->done(w->arg, w->err.kind ? NULL : w->text, w->err.kind ? &w->err : NULL);
 	else if (w->err.kind)
@@ -127,8 +127,7 @@ static void on_done(uv_work_t *work, int status)
 	free(w->text);
 	free((char *)w->prune.trash);
 	free(w);
-	if (s->closing)
-		store_release(s);
+	cache_ended(s);
 }
 
 static struct cache_work *new_work(struct store *s, store_text_fn done, void *arg)
@@ -174,10 +173,22 @@ void cache_keep_budget(struct store *s)
 {
 	struct cache_work *w;
 
-	if (s->budget == UINT64_MAX || s->caching || s->closing)
+	if (s->budget == UINT64_MAX || s->closing)
 		return;
+	s->keep_budget = s->caching > 0;
+	if (s->keep_budget)
+		return; /* cache_ended() comes back */
 	w = new_work(s, NULL, NULL);
 	w->prune.budget = s->budget;
 	env_let_go(s);
 	start(w);
+}
+
+void cache_ended(struct store *s)
+{
+	s->caching--;
+	if (s->closing)
+		store_release(s);
+	else if (!s->caching && s->keep_budget)
+		cache_keep_budget(s);
 }

@@ -36,8 +36,17 @@ struct verify_job {
 	int report;
 };
 
+/* What was pruned meanwhile has no problem. */
 static void add_problem(struct verify *v, const struct object *o, const char *text)
 {
+	const struct store *s = v->s;
+	auto_free char *path = o->kind == OBJECT_DOWNLOAD
+				       ? mem_printf("%s/%s", s->downloads, o->name)
+				       : mem_printf("%s/%s/%s", s->dir, object_kind_name(o->kind),
+						    o->name);
+
+	if (access(path, F_OK) < 0 && errno == ENOENT)
+		return;
 	json_array_append_new(v->problems,
 			      json_pack("{s:s, s:s, s:s}", "kind", object_kind_name(o->kind),
 					"name", o->name, "problem", text));
@@ -55,14 +64,12 @@ static void end(struct verify *v)
 		text = json_dumps(o, JSON_COMPACT);
 		json_decref(o);
 	}
-	s->caching--;
 	v->done(v->arg, text, v->err.kind ? &v->err : NULL);
 	free(text);
 	json_decref(v->problems);
 	objects_free(&v->all);
 	free(v);
-	if (s->closing)
-		store_release(s);
+	cache_ended(s);
 }
 
 static void go_on(struct verify *v);
@@ -79,10 +86,7 @@ static void on_job(void *arg, int status, const struct err *err)
 		o = json_loadb(text.data, text.len, 0, NULL);
 	if (json_is_string(json_object_get(o, "message")))
 		message = json_string_value(json_object_get(o, "message"));
-	/* Pruned meanwhile: no problem. */
-	auto_free char *path = store_entry_path(v->s, job->object->name);
-
-	if ((err || status) && access(path, F_OK) == 0)
+	if (err || status)
 		add_problem(v, job->object, message);
 	json_decref(o);
 	fd_close(&job->report);

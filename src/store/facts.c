@@ -182,8 +182,8 @@ static int recover(struct store *s, struct err *err)
 
 	if (buf_read_file(&now, AT_FDCWD, "/proc/sys/kernel/random/boot_id", err) < 0)
 		return -1;
-	if (buf_read_file(&then, AT_FDCWD, path, err) < 0)
-		buf_reset(&then);
+	if (buf_read_file(&then, AT_FDCWD, path, err) < 0 && err->sys != ENOENT)
+		return -1;
 	same = now.len == then.len && memcmp(now.data, then.data, now.len) == 0;
 	for (size_t i = 0; i < array_len(kinds); i++)
 		if (recover_kind(s, kinds[i], same, err) < 0)

@@ -77,7 +77,8 @@ static void read_fact(const char *dir, struct object *o, int kind_fd)
 	o->cost_ms = o->kind == OBJECT_DOWNLOAD ? FETCH_MS + o->bytes / FETCH_BYTES_PER_MS : 500;
 }
 
-static void read_entries(struct object *o, int kind_fd)
+/* What an environment is made of protects its entries: not to know it is a failure. */
+static int read_entries(struct object *o, int kind_fd, struct err *err)
 {
 	auto_free char *path = mem_printf("%s/.entries", o->name);
 	auto_buf struct buf text = BUF_MAX(LIMIT_LOCK_DISTS * 128);
@@ -85,11 +86,13 @@ static void read_entries(struct object *o, int kind_fd)
 	size_t n = 0;
 
 	o->entries = mem_zero(LIMIT_LOCK_DISTS + 1, sizeof(char *));
-	if (buf_read_file(&text, kind_fd, path, &(struct err){ 0 }) == 0 && text.data)
-		for (char *line = strtok_r(text.data, "\n", &save); line && n < LIMIT_LOCK_DISTS;
-		     line = strtok_r(NULL, "\n", &save))
-			o->entries[n++] = mem_strdup(line);
+	if (buf_read_file(&text, kind_fd, path, err) < 0 && err->sys != ENOENT)
+		return -1; /* ENOENT: it goes just now */
+	for (char *line = text.data ? strtok_r(text.data, "\n", &save) : NULL;
+	     line && n < LIMIT_LOCK_DISTS; line = strtok_r(NULL, "\n", &save))
+		o->entries[n++] = mem_strdup(line);
 	o->entries = mem_resize(o->entries, (n + 1) * sizeof(char *));
+	return 0;
 }
 
 static int load_kind(struct objects *all, const char *dir, const char *place, enum object_kind kind,
@@ -97,11 +100,11 @@ static int load_kind(struct objects *all, const char *dir, const char *place, en
 {
 	DIR *d = opendir(place);
 	struct dirent *e;
-	int more;
+	int more = 0, rc = 0;
 
 	if (!d)
 		return errno == ENOENT ? 0 : err_sys(err, errno, "reading '%s'", place);
-	while ((more = fd_next_entry(d, &e, err)) > 0) {
+	while (rc == 0 && (more = fd_next_entry(d, &e, err)) > 0) {
 		struct object *o;
 
 		if (e->d_name[0] == '.')
@@ -111,11 +114,11 @@ static int load_kind(struct objects *all, const char *dir, const char *place, en
 		*o = (struct object){ .kind = kind, .name = mem_strdup(e->d_name) };
 		read_fact(dir, o, dirfd(d));
 		if (kind == OBJECT_ENV)
-			read_entries(o, dirfd(d));
+			rc = read_entries(o, dirfd(d), err);
 		all->bytes += o->bytes;
 	}
 	closedir(d);
-	return more;
+	return more < 0 ? -1 : rc;
 }
 
 const struct object *objects_find(const struct objects *o, enum object_kind kind, const char *name)
@@ -139,10 +142,11 @@ static void spread_use(struct objects *o)
 					o->v[k].used_s = o->v[i].used_s;
 }
 
-static void judge(struct objects *o)
+void objects_judge(struct objects *o)
 {
 	struct timespec now;
 
+	spread_use(o);
 	clock_gettime(CLOCK_REALTIME, &now);
 	for (size_t i = 0; i < o->n; i++) {
 		struct object *one = &o->v[i];
@@ -170,8 +174,6 @@ int objects_load(const char *dir, const char *downloads, struct objects *out, st
 			return -1;
 		}
 	}
-	spread_use(out);
-	judge(out);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "store/prune.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +19,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "store/store_priv.h"
+
+#define TRASH "-gone-" /* in names of what was taken away */
 
 struct pruning {
 	struct prune *p;
@@ -51,45 +54,74 @@ static char *place_of(const struct pruning *g, const struct object *o)
 		       : mem_printf("%s/%s/%s", g->p->dir, object_kind_name(o->kind), o->name);
 }
 
-static void forget(const struct pruning *g, const struct object *o)
+/* The mark of an environment that lacks bytecode; one too many is looked at once, for nothing. */
+static void forget_late(const struct pruning *g, const struct object *o)
 {
-	auto_free char *fact = mem_printf("%s/facts/%s.%s", g->p->dir, object_kind_name(o->kind),
-					  o->name);
 	auto_free char *late = mem_printf("%s/late/%s", g->p->dir, o->name);
 
-	if (unlink(fact) < 0 && errno != ENOENT)
-		log_warn("store", "removing '%s': %m", fact);
 	if (o->kind == OBJECT_ENV && unlink(late) < 0 && errno != ENOENT)
 		log_warn("store", "removing '%s': %m", late);
+}
+
+/* Its fact goes first: one that was left would say of an object of the same name, made later, that
+ * it is on disk for good. 1: it has gone to where `to` says; 0: it is needed. */
+static int take_away(const struct pruning *g, const struct object *o, const char *to,
+		     struct err *err)
+{
+	auto_free char *from = place_of(g, o), *fact_to = mem_printf("%s.fact", to);
+	auto_free char *fact = mem_printf("%s/facts/%s.%s", g->p->dir, object_kind_name(o->kind),
+					  o->name);
+
+	if (is_needed(g, o))
+		return 0;
+	if (rename(fact, fact_to) < 0 && errno != ENOENT)
+		return err_sys(err, errno, "removing '%s'", fact);
+	if (rename(from, to) < 0 && errno != ENOENT) {
+		err_sys(err, errno, "removing '%s'", from);
+		if (rename(fact_to, fact) < 0 && errno != ENOENT)
+			log_warn("store", "putting '%s' back: %m", fact);
+		return -1;
+	}
+	forget_late(g, o);
+	unlink(fact_to); /* else with the rest of the trash */
+	return 1;
 }
 
 /* 1: gone; 0: it is needed. */
 static int take(struct pruning *g, struct object *o, struct err *err)
 {
-	auto_free char *from = place_of(g, o);
-	auto_free char *to = mem_printf("%s-gone-%llu", g->p->trash, g->count++);
-	bool needed;
-	int rc = 0;
+	auto_free char *to = mem_printf("%s" TRASH "%llu", g->p->trash, g->count++);
+	int rc;
 
 	if (flock(g->lock, LOCK_EX) < 0)
 		return err_sys(err, errno, "locking the store");
-	needed = is_needed(g, o);
-	if (!needed)
-		rc = rename(from, to);
-	if (!needed && (rc == 0 || errno == ENOENT))
-		forget(g, o);
-	if (rc < 0 && errno != ENOENT)
-		err_sys(err, errno, "removing '%s'", from);
-	else
-		rc = 0;
+	rc = take_away(g, o, to, err);
 	flock(g->lock, LOCK_UN);
-	if (needed || rc < 0)
+	if (rc <= 0)
 		return rc;
 	o->gone = true;
 	g->all.bytes -= o->bytes;
 	g->p->freed_bytes += o->bytes;
 	g->p->removed[o->kind]++;
 	return fd_remove_tree(AT_FDCWD, to, err) < 0 ? -1 : 1;
+}
+
+/* What could not be removed when it had been taken away. */
+static int empty_trash(const struct pruning *g, struct err *err)
+{
+	auto_free char *tmp = mem_strndup(g->p->trash,
+					  (size_t)(strrchr(g->p->trash, '/') - g->p->trash));
+	DIR *dir = opendir(tmp);
+	struct dirent *e;
+	int rc = 0, more = 0;
+
+	if (!dir)
+		return err_sys(err, errno, "reading '%s'", tmp);
+	while (rc == 0 && (more = fd_next_entry(dir, &e, err)) > 0)
+		if (strstr(e->d_name, TRASH))
+			rc = fd_remove_tree(dirfd(dir), e->d_name, err);
+	closedir(dir);
+	return more < 0 ? -1 : rc;
 }
 
 static bool is_made_of(const struct object *env, const char *sha256)
@@ -178,10 +210,18 @@ int prune_run(struct prune *p, struct err *err)
 
 	if (lock < 0)
 		return err_sys(err, errno, "opening '%s'", path);
+	if (empty_trash(&g, err) < 0)
+		return -1;
 	if (objects_load(p->dir, p->downloads, &g.all, err) < 0)
 		return -1;
-	if (p->budget && g.all.bytes > p->budget)
+	p->left_bytes = g.all.bytes;
+	if (p->budget && g.all.bytes <= p->budget) {
+		objects_free(&g.all);
+		return 0;
+	}
+	if (p->budget)
 		p->to_bytes = p->budget / 10 * 9; /* so that the next wheel prunes nothing */
+	objects_judge(&g.all);
 	clock_gettime(CLOCK_REALTIME, &now);
 	g.order = mem_zero(g.all.n + 1, sizeof(struct object *));
 	for (size_t i = 0; i < g.all.n; i++)

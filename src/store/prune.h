@@ -33,6 +33,8 @@ const char *object_kind_name(enum object_kind kind); /* as in the answer and in 
 /* dir: the store's; downloads: where wheels as fetched are. */
 warn_unused int objects_load(const char *dir, const char *downloads, struct objects *out,
 			     struct err *err);
+/* Their values, and the last uses that follow from others'. */
+void objects_judge(struct objects *o);
 void objects_free(struct objects *o);
 const struct object *objects_find(const struct objects *o, enum object_kind kind, const char *name);
 

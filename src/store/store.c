@@ -64,8 +64,9 @@ static int check_layout(struct store *s, struct err *err)
 	auto_buf struct buf text = BUF_MAX(16);
 	auto_close int fd = -1;
 
-	if (buf_read_file(&text, AT_FDCWD, path, err) == 0 && text.len &&
-	    strcmp(text.data, LAYOUT) == 0)
+	if (buf_read_file(&text, AT_FDCWD, path, err) < 0 && err->sys != ENOENT)
+		return -1; /* what it is must be known before anything goes */
+	if (text.len && strcmp(text.data, LAYOUT) == 0)
 		return 0;
 	for (size_t i = 0; i < array_len(old); i++) {
 		auto_free char *dir = mem_printf("%s/%s", s->dir, old[i]);
@@ -141,7 +142,11 @@ int store_open(uv_loop_t *loop, const struct store_config *config, struct store 
 		return err_wrap(err, "opening the store");
 	}
 	s->budget = config->budget_bytes ? config->budget_bytes : cache_default_budget(s->dir);
-	facts_settle(s); /* what an earlier daemon left without facts */
+	/* What an earlier daemon left without facts, or over the budget. */
+	if (s->unsettled)
+		facts_settle(s);
+	else
+		cache_keep_budget(s);
 	*out = s;
 	return 0;
 }

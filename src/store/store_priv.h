@@ -52,7 +52,8 @@ struct store {
 	size_t lates;		   /* environments that get the rest of their bytecode */
 	struct fact *unsettled;	   /* published, not yet durable */
 	bool settling, closing;
-	int caching; /* listings, prunings, verifications */
+	int caching;	  /* listings, prunings, verifications */
+	bool keep_budget; /* after them */
 	int cpus;
 	uint64_t budget;
 	bool strict;
@@ -102,6 +103,7 @@ bool use_is_kept(const char *store_dir, const char *env_hash);
 /* cache.c: after something was added: prune when there is more than the budget. */
 void cache_keep_budget(struct store *s);
 uint64_t cache_default_budget(const char *dir);
+void cache_ended(struct store *s); /* one of s->caching */
 
 /* entry.c: the sources of one wheel. done is called later or at once; err NULL: the entry is
  * there. */

@@ -77,26 +77,44 @@ void use_free(struct store *s)
 	}
 }
 
+/* A daemon's directory below tmp: does it live, and has it marked this? What cannot be asked may.
+ */
+static bool daemon_needs(int tmp, const char *daemon, const char *name)
+{
+	auto_free char *mark = mem_printf("%s/uses/%s", daemon, name);
+	auto_close int fd = -1;
+
+	if (faccessat(tmp, mark, F_OK, 0) < 0)
+		return errno != ENOENT && errno != ENOTDIR;
+	fd = openat(tmp, daemon, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno != ENOENT;
+	return flock(fd, LOCK_EX | LOCK_NB) < 0;
+}
+
 /* Any thread, under the exclusive lock. */
 bool use_is_needed(const char *store_dir, const char *name)
 {
 	auto_free char *all = mem_printf("%s/tmp", store_dir);
 	DIR *dir = opendir(all);
 	struct dirent *e;
-	bool needed = false;
+	bool needed = !dir;
+	int more = 0;
 
-	while (dir && !needed && (e = readdir(dir))) {
-		auto_free char *mark = mem_printf("%s/uses/%s", e->d_name, name);
-		auto_close int fd = -1;
-
-		if (e->d_name[0] == '.' || faccessat(dirfd(dir), mark, F_OK, 0) < 0)
-			continue;
-		fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		needed = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; /* its daemon lives */
-	}
+	while (dir && !needed && (more = fd_next_entry(dir, &e, &(struct err){ 0 })) > 0)
+		needed = e->d_name[0] != '.' && daemon_needs(dirfd(dir), e->d_name, name);
 	if (dir)
 		closedir(dir);
-	return needed;
+	return needed || more < 0;
+}
+
+/* A list of what deployed functions need; one that cannot be read keeps everything. */
+static bool list_keeps(int keep, const char *owner, const char *env_hash)
+{
+	auto_buf struct buf text = BUF_MAX(LIMIT_FUNCTIONS * 80);
+
+	return buf_read_file(&text, keep, owner, &(struct err){ 0 }) < 0 ||
+	       (text.data && strstr(text.data, env_hash));
 }
 
 bool use_is_kept(const char *store_dir, const char *env_hash)
@@ -104,20 +122,14 @@ bool use_is_kept(const char *store_dir, const char *env_hash)
 	auto_free char *all = mem_printf("%s/keep", store_dir);
 	DIR *dir = opendir(all);
 	struct dirent *e;
-	bool kept = false;
+	bool kept = !dir;
+	int more = 0;
 
-	while (dir && !kept && (e = readdir(dir))) {
-		auto_buf struct buf text = BUF_MAX(LIMIT_FUNCTIONS * 80);
-
-		if (e->d_name[0] == '.')
-			continue;
-		/* One that cannot be read keeps everything. */
-		kept = buf_read_file(&text, dirfd(dir), e->d_name, &(struct err){ 0 }) < 0 ||
-		       (text.data && strstr(text.data, env_hash));
-	}
+	while (dir && !kept && (more = fd_next_entry(dir, &e, &(struct err){ 0 })) > 0)
+		kept = e->d_name[0] != '.' && list_keeps(dirfd(dir), e->d_name, env_hash);
 	if (dir)
 		closedir(dir);
-	return kept;
+	return kept || more < 0;
 }
 
 int store_keep(struct store *s, const char *owner, const char *const *hashes, struct err *err)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requirements in every form, from the command line to the import; locks that other tools read, and theirs."""
+import hashlib
 import os
 import re
 import subprocess
@@ -91,6 +92,37 @@ def test_find_links_and_extra_indexes(daemon, two, workdir):
     finally:
         other.close()
     assert out.stdout == "[('alpha', '1.0'), ('beta', '1.0'), ('delta', '1.0'), ('gamma', '1.0')]\n", out.stderr
+
+
+def test_find_links_files(daemon, two, workdir):
+    """A page of links on disk, by path or file:// URL, and a wheel itself."""
+    made = wheels.wheel("delta", {"delta.py": ""})
+    digest = hashlib.sha256(made).hexdigest()
+    link = "<a href='%s#sha256=%s'>delta</a>"
+    write(workdir, {"my wheels/delta-1.0-py3-none-any.whl": made, "far/delta-1.0-py3-none-any.whl": made,
+                    "page.html": "<html>" + link % ("my%20wheels/delta-1.0-py3-none-any.whl", digest),
+                    "a page.htm": link % ("file://%s/far/delta-1.0-py3-none-any.whl" % workdir, digest),
+                    "wrong.html": link % ("far/delta-1.0-py3-none-any.whl", "0" * 64),
+                    "r.txt": "-f page.html\ndelta\n", "u.txt": "-f file://%s/a%%20page.htm\ndelta\n" % workdir})
+    use = ("-c", "import delta; print('there')")
+    for args in (("--find-links", "page.html", "--with", "delta"), ("--with-requirements", "r.txt"),
+                 ("--find-links", "file://%s/page.html" % workdir, "--with", "delta"), ("--with-requirements", "u.txt"),
+                 ("--find-links", "file://%s/a%%20page.htm" % workdir, "--with", "delta"),
+                 ("--find-links", "far/delta-1.0-py3-none-any.whl", "--with", "delta"),
+                 ("--find-links", "my wheels", "--with", "delta")):
+        out = run(daemon, two, workdir, "--upgrade", *args, *use)
+        assert out.stdout == "there\n", (args, out.stderr)
+    out = run(daemon, two, workdir, "--find-links", "wrong.html", "--with", "delta", "--upgrade", *use)
+    assert out.returncode == 8, out.stderr
+
+
+def test_an_index_cannot_name_files(daemon, two, workdir):
+    made = wheels.wheel("delta", {"delta.py": ""})
+    write(workdir, {"delta-1.0-py3-none-any.whl": made})
+    body = "<a href='file://%s/delta-1.0-py3-none-any.whl'>delta</a>" % workdir
+    two.page = lambda dist: body.encode()
+    out = run(daemon, two, workdir, "--find-links", two.url + "delta/", "--with", "delta", "-c", "1")
+    assert out.returncode == 3, out.stderr
 
 
 def test_encodings_and_variables(daemon, two, workdir):

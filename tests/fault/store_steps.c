@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * store_steps DIR INSTALLER PYTHON TAG VERSION WHEEL...: what the daemon does for a lock of these
- * wheels: opens the store at DIR, has each installed (by the real installer, but in no sandbox:
- * that is not what is tested here) and merges an environment. Prints the environment's path, exit
- * 0; or says what is wrong, exit 1. Run with fault.so preloaded by test_store.py.
+ * wheels: opens the store at DIR, has each installed (by the real installer, but in no
+ * sandbox: that is not what is tested here) and merges an environment. Prints the environment's
+ * path, exit 0; or says what is wrong, exit 1. STEPS_BUDGET: keeps so many bytes.
+ * store_steps DIR INSTALLER prune TO OLDER | verify: `pipsqueak cache`; prints the answer.
+ * Downloads are in DIR/downloads. Run with fault.so preloaded by test_store.py and test_prune.py.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,28 +154,60 @@ static struct lock *make_lock(const char *tag, struct err *err)
 	return lock;
 }
 
-int main(int argc, char **argv)
+static void on_text(void *arg, const char *text, const struct err *err)
 {
-	struct store_config config = { 0 };
-	struct store *store;
-	struct lock *lock;
-	struct err err;
+	if (text)
+		printf("%s\n", text);
+	else
+		fprintf(stderr, "%s\n", err->text);
+	status = text ? 0 : 1;
+}
 
-	if (argc < 7)
-		return 2;
-	must(uv_loop_init(&loop) == 0);
-	config.dir = argv[1];
-	installer = argv[2];
-	wheels = argv + 6;
+/* Between two calls nothing here needs an environment. */
+static bool in_use(void *ctx, const char *env_path)
+{
+	return false;
+}
+
+static void start(struct store *store, char **argv, struct lock *lock)
+{
 	struct store_python python = { argv[3], "/usr", argv[4], argv[5] };
 
-	lock = make_lock(argv[4], &err);
-	if (!lock || store_open(&loop, &config, &store, &err) < 0) {
+	if (lock) {
+		store_make_env(store, lock, &python, NULL, on_env, NULL);
+	} else if (strcmp(argv[3], "verify") == 0) {
+		store_verify(store, on_text, NULL);
+	} else {
+		struct store_prune ask = { .to_bytes = strtoull(argv[4], NULL, 10),
+					   .older_s = strtod(argv[5], NULL) };
+
+		store_prune(store, &ask, on_text, NULL);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	auto_free char *downloads = argc > 3 ? mem_printf("%s/downloads", argv[1]) : NULL;
+	const char *budget = getenv("STEPS_BUDGET");
+	struct store_config config = { .dir = argv[1], .downloads = downloads };
+	struct lock *lock = NULL;
+	struct store *store;
+	struct err err;
+
+	if (argc < 4)
+		return 2;
+	must(uv_loop_init(&loop) == 0);
+	config.budget_bytes = budget ? strtoull(budget, NULL, 10) : UINT64_MAX;
+	installer = argv[2];
+	wheels = argv + 6;
+	if ((argc > 6 && !(lock = make_lock(argv[4], &err))) ||
+	    store_open(&loop, &config, &store, &err) < 0) {
 		fprintf(stderr, "%s\n", err.text);
 		lock_free(lock);
 		return 1;
 	}
-	store_make_env(store, lock, &python, NULL, on_env, NULL);
+	store_ask(store, &(struct store_asks){ .in_use = in_use });
+	start(store, argv, lock);
 	must(uv_run(&loop, UV_RUN_DEFAULT) == 0);
 	store_close(store);
 	lock_free(lock);

@@ -284,6 +284,7 @@ static void make_store(void)
 	put("s/late/one", "");
 	put("s/lock", "");
 	put("s/tmp/me/uses/none", "");
+	put("s/keep/functions", "");
 }
 
 static struct prune prune_to(uint64_t bytes)
@@ -340,6 +341,16 @@ static void what_a_live_daemon_needs_stays(void **state)
 	assert_false(has_wheel(0) || has_wheel(1) || has("s/envs/one"));
 }
 
+static void what_could_not_be_removed_goes_next_time(void **state)
+{
+	make_store();
+	put("s/tmp/me/7-gone-2/site/x.py", "");
+	put("s/tmp/me/8/site/x.py", ""); /* being built */
+	prune_to(UINT64_MAX);
+	assert_false(has("s/tmp/me/7-gone-2"));
+	assert_true(has("s/tmp/me/8/site/x.py") && has_wheel(0) && has("s/envs/one"));
+}
+
 static void what_a_deployed_function_needs_stays(void **state)
 {
 	make_store();
@@ -378,6 +389,7 @@ int main(void)
 		WITH_DIR(scripts_never_write_through_links),
 		WITH_DIR(the_least_valuable_goes_first),
 		WITH_DIR(what_a_live_daemon_needs_stays),
+		WITH_DIR(what_could_not_be_removed_goes_next_time),
 		WITH_DIR(what_a_deployed_function_needs_stays),
 		WITH_DIR(a_wheel_being_installed_stays),
 	};
