@@ -148,11 +148,11 @@ static bool is_stream(const struct buf *raw, size_t *out_body)
 	char *blank = memmem(raw->data, raw->len, "\r\n\r\n", 4);
 	const char *type;
 
-	if (!blank)
+	type = blank ? header(raw->data, "Content-Type") : NULL;
+	if (!type || type > blank || strncmp(type, STREAM_TYPE, strlen(STREAM_TYPE)) != 0)
 		return false;
 	*out_body = (size_t)(blank + 4 - raw->data);
-	type = header(raw->data, "Content-Type");
-	return type && type < blank && strncmp(type, STREAM_TYPE, strlen(STREAM_TYPE)) == 0;
+	return true;
 }
 
 /* Asked for by HTTP/1.0, a stream is lines until the connection ends, and an answer of one piece
