@@ -38,7 +38,8 @@ import ground
 
 NINE = "numpy pandas scipy scikit-learn matplotlib requests flask sqlalchemy boto3".split()
 SCRIPT = "import time; print(time.time())"
-IMPORTS = """import numpy, pandas, scipy.stats, sklearn.linear_model, sklearn.ensemble, matplotlib.pyplot, requests, flask, sqlalchemy, boto3
+IMPORTS = """import numpy, pandas, scipy.stats, sklearn.linear_model, sklearn.ensemble, matplotlib.pyplot
+import requests, flask, sqlalchemy, boto3
 import json, sys
 files = [getattr(m, "__file__", None) or "" for m in list(sys.modules.values())]
 print(json.dumps([f.split("/site-packages/")[1] for f in files if "/site-packages/" in f and f.endswith(".py")]))"""

@@ -254,37 +254,39 @@ static void read_reply(const struct wire_msg *m, struct function_reply *reply, s
 	}
 }
 
+static void first_call_done(struct instance *inst)
+{
+	struct version *v = inst->v;
+
+	if (!inst->forks) /* which is a spare itself again */
+		spare_refill(v);
+	/* Known from before a restart, or its node was dropped: no profile need come. */
+	if (inst->from_root && v->subject->profiles && v->subject->import_us >= POLICY_GROW_MIN_US)
+		grow_consider(v->fn->f, v->subject);
+}
+
 static void settle(struct instance *inst, bool broken)
 {
 	struct version *v = inst->v;
+	bool is_over = broken || v->retired || v->fn->f->draining;
 
 	uv_timer_stop(&inst->timer);
 	zygote_child_phase(inst->child, WIRE_FROM_INSTANCE_IDLE);
 	inst->profile_due = !broken && inst->calls == 0 && inst->recorded;
-	if (inst->calls++ == 0) {
-		if (!inst->forks) /* which is a spare itself again */
-			spare_refill(v);
-		/* Known from before a restart, or its node was dropped: no profile need come. */
-		if (inst->from_root && v->subject->profiles &&
-		    v->subject->import_us >= POLICY_GROW_MIN_US)
-			grow_consider(v->fn->f, v->subject);
-	}
-	if (inst->forks && !broken && !v->retired && !v->fn->f->draining) {
+	if (inst->calls++ == 0)
+		first_call_done(inst);
+	if (!is_over && v->set.reuse) {
+		idle_add(inst, INSTANCE_IDLE, LIMIT_IDLE_US);
+	} else if (!is_over && inst->forks) {
 		inst->state = INSTANCE_SWEEPING;
 		spare_become(inst);
 		uv_timer_start(&inst->timer, on_timer, SWEEP_PATIENCE_MS, 0);
-		return;
-	}
-	if (broken || v->retired || !v->set.reuse || v->fn->f->draining) {
-		if (!inst->profile_due) {
-			instance_end(inst);
-			return;
-		}
+	} else if (inst->profile_due) {
 		inst->state = INSTANCE_ENDING; /* its profile is on the way */
 		uv_timer_start(&inst->timer, on_timer, PROFILE_PATIENCE_MS, 0);
-		return;
+	} else {
+		instance_end(inst);
 	}
-	idle_add(inst, INSTANCE_IDLE, LIMIT_IDLE_US);
 }
 
 static void on_reply(struct instance *inst, struct wire_msg *m)
