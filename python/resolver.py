@@ -591,11 +591,12 @@ def lock_dist(feed: Feed, candidate: Candidate) -> dict:
     file = candidate.file
     sha256 = file.sha256 or feed.sums.get(file.url, "")
     hashes = feed.asked.hashes
-    if feed.asked.must_hash and candidate.name not in hashes:
+    if feed.asked.needs_hash(candidate.name):
         raise Failure(
             "usage",
-            f"requirements.txt has hashes, but none for {candidate}, which is needed too; "
-            "list it with its --hash",
+            f"where one requirement has a hash, or --require-hashes stands, all must have one, and {candidate}, "
+            f"which is needed too, has none: add the line {candidate.name}=={candidate.release.text} --hash=sha256:"
+            + (sha256 or "..."),
         )
     if candidate.name in hashes and sha256 not in hashes[candidate.name]:
         text = f"{file.filename} has sha256 {sha256}, which requirements.txt does not list"

@@ -40,7 +40,8 @@ class Asked:
         self.wanted = []
         self.constraints = {}  # name -> list of Wanted
         self.hashes = {}  # name -> set of sha256
-        self.must_hash = False
+        self.summed = set()  # names whose URL says its sha256
+        self.must_hash = None  # told by --require-hashes or --no-require-hashes; None: if one has a hash
         self.sources = []  # (mode, URL or path): indexes and find-links that a file names
         self.pre = {}  # name or ":all:" -> may prereleases be taken
         self.no_binary, self.only_binary = set(), set()  # names, ":all:"
@@ -52,6 +53,11 @@ class Asked:
 
     def add(self, wanted: Wanted):
         self.wanted.append(wanted)
+
+    def needs_hash(self, name: str) -> bool:
+        """pip's rule: once a requirement or constraint has a hash, all that is installed must have one."""
+        must = bool(self.hashes) if self.must_hash is None else self.must_hash
+        return must and name not in self.hashes and name not in self.summed
 
     def allows_pre(self, name: str):
         return self.pre.get(name, self.pre.get(":all:"))
@@ -273,8 +279,11 @@ class Options:
             self.releases(value, name == "--all-releases")
         elif name in ("--no-binary", "--only-binary"):
             self.formats(value, name == "--no-binary")
-        elif name == "--require-hashes":
-            asked.must_hash = True
+        elif name in ("--require-hashes", "--no-require-hashes"):
+            must = name == "--require-hashes"
+            if asked.must_hash not in (None, must):
+                raise Failure("usage", f"{self.where}: --require-hashes and --no-require-hashes exclude each other")
+            asked.must_hash = must
         elif name in ("-e", "--editable"):
             raise Failure("usage", f"{self.where}: '-e {value}' installs source in place; {NO_SOURCE}")
         elif name not in self.IGNORED:
@@ -361,6 +370,8 @@ def read_requirements(asked: Asked, text: str, where: str, constraint: bool = Fa
         hashes = read_hashes(asked, rest, where) if rest else set()
         if not wanted:
             continue
+        if wanted.url and "#sha256=" in wanted.url:
+            asked.summed.add(wanted.name)
         if hashes:
             asked.hashes[wanted.name] = asked.hashes.get(wanted.name, set()) | hashes
         if not constraint:
@@ -369,7 +380,6 @@ def read_requirements(asked: Asked, text: str, where: str, constraint: bool = Fa
             raise Failure("usage", f"{where}: a constraint cannot have extras: '{head}'")
         else:
             asked.constraints.setdefault(wanted.name, []).append(wanted)
-    asked.must_hash = asked.must_hash or bool(asked.hashes)
 
 
 def read_file(asked: Asked, name: str, constraint: bool, depth: int):

@@ -40,6 +40,8 @@
 #define LIMIT_REDIRECTS 10
 #define LIMIT_RETRIES 4
 #define LIMIT_DOWNLOADS 8
+#define LIMIT_PARTIAL_BYTES (4 * GIB) /* of broken off downloads that are kept */
+#define LIMIT_PARTIAL_S 86400L
 #define LIMIT_EARLY_BYTES (96 * MIB) /* of wheels under way that nobody has asked for yet */
 #define LIMIT_RESOLVE_ROUNDS 20000
 #define LIMIT_RESOLVE_MS (300L * 1000)

@@ -47,7 +47,8 @@ static int open_salt(struct index *index, struct err *err)
 
 int cache_open(struct index *index, struct err *err)
 {
-	static const char *const below[] = { "pages", "metadata", "wheels", "builds", "tmp" };
+	static const char *const below[] = { "pages",  "metadata", "wheels",
+					     "builds", "partial",  "tmp" };
 	auto_free char *all = mem_printf("%s/tmp", index->cache_dir);
 
 	for (size_t i = 0; i < array_len(below); i++) {
@@ -56,6 +57,7 @@ int cache_open(struct index *index, struct err *err)
 		if (fd_mkdirs(path, 0755, err) < 0)
 			return -1;
 	}
+	partial_clean(index);
 	return workdir_open(all, 0700, &index->tmp, &index->tmp_lock, err) < 0
 		       ? -1
 		       : open_salt(index, err);

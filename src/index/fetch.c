@@ -304,6 +304,7 @@ void fetch_start(struct fetcher *fetcher, const struct fetch_spec *spec, fetch_d
 	settings_ref(f->spec.settings);
 	f->done = done;
 	f->arg = arg;
+	f->got = spec->begun;
 	f->reply.body.max = (size_t)spec->max_bytes;
 	f->next = fetcher->all;
 	f->self = &fetcher->all;

@@ -38,6 +38,7 @@ struct fetch_spec {
 	void (*length)(void *arg, uint64_t bytes);
 	/* With data(): a new attempt begins at the first byte; forget what data() was given. */
 	int (*restart)(void *arg, struct err *err);
+	uint64_t begun; /* with resume: bytes that are there of an earlier time */
 	bool resume; /* with data(): after a break, go on behind what it was given if the server can
 		      */
 };

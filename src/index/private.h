@@ -70,6 +70,14 @@ warn_unused int cache_put(const struct index *index, const char *path, const str
 			  struct err *err);
 /* A new temporary file open for writing; *out_path is to be freed. */
 warn_unused int cache_temp(const struct index *index, char **out_path, struct err *err);
+
+/* partial.c: a file that a download of this sum goes on in, locked until it is closed; -1: another
+ * has it, or there is none. What is there must be summed, which leaves the position at its end. */
+#define PARTIAL_WORTH ((off_t)MIB) /* less is not kept */
+int partial_open(const struct index *index, const char *sha256, bool make, char **out_path);
+warn_unused int partial_sum(int fd, struct sha *sum, uint64_t *out_bytes);
+void partial_clean(const struct index *index); /* at open: what is old, or too much */
+
 /* Is it a file of ours and how old? -1: not there. */
 double cache_age_s(const char *path);
 

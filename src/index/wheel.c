@@ -35,7 +35,8 @@ struct wheel_job {
 	struct settings *settings;
 	char *path; /* in the cache, once the sha256 is known */
 	char *temp;
-	int fd; /* of temp; -1: none */
+	int fd;	      /* of temp; -1: none */
+	bool partial; /* temp may outlive this daemon */
 	struct sha *sum;
 	uint64_t expected;     /* what the server says of it, for those who watch */
 	uint64_t got, told_us; /* bytes that are there; when that was last told */
@@ -54,6 +55,14 @@ char *wheel_path(const struct index *index, const char *sha256, const char *file
 
 static void next_download(struct index *index);
 
+/* The next try goes on there, if it was no fault of the bytes or of this disk. */
+static bool is_worth_keeping(const struct wheel_job *job)
+{
+	return job->partial && job->got >= PARTIAL_WORTH &&
+	       (job->index->closing || job->err.kind == ERR_UPSTREAM ||
+		job->err.kind == ERR_TIMEOUT);
+}
+
 static void job_free(struct wheel_job *job)
 {
 	struct index *index = job->index;
@@ -63,11 +72,10 @@ static void job_free(struct wheel_job *job)
 			*p = job->next;
 			break;
 		}
-	fd_close(&job->fd);
-	if (job->temp) {
+	if (job->temp && !is_worth_keeping(job))
 		unlink(job->temp);
-		free(job->temp);
-	}
+	free(job->temp);
+	fd_close(&job->fd); /* its lock, too */
 	sha_free(job->sum);
 	settings_unref(job->settings);
 	free(job->url);
@@ -232,9 +240,15 @@ static void fetch_wheel(struct wheel_job *job)
 				   .length = on_length,
 				   .data = on_data,
 				   .restart = on_restart,
+				   .begun = job->got,
 				   .resume = !job->whole_only };
 
 	tell(job, true);
+	if (job->got && job->got == job->size) { /* its daemon ended just then */
+		job->resumed = true;
+		run(job, work_publish, on_published);
+		return;
+	}
 	fetch_start(job->index->fetcher, &spec, on_fetched, job);
 }
 
@@ -243,13 +257,18 @@ static void download(struct wheel_job *job)
 	job->queued = false;
 	job->downloading = true;
 	job->index->downloads++;
-	job->fd = cache_temp(job->index, &job->temp, &job->err);
-	if (job->fd < 0) {
+	if (job->fd < 0 && job->sha256[0])
+		job->fd = partial_open(job->index, job->sha256, true, &job->temp);
+	job->partial = job->fd >= 0;
+	if (job->fd < 0)
+		job->fd = cache_temp(job->index, &job->temp, &job->err);
+	if (!job->sum)
+		job->sum = sha_new();
+	/* What came there since it was looked for has no sum. */
+	if (job->fd < 0 || (!job->got && on_restart(job, &job->err) < 0))
 		job_end(job, &job->err);
-		return;
-	}
-	job->sum = sha_new();
-	fetch_wheel(job);
+	else
+		fetch_wheel(job);
 }
 
 static void next_download(struct index *index)
@@ -296,6 +315,19 @@ static void work_local(uv_work_t *work)
 	job->found = copy_local(job) == 0;
 }
 
+/* On the pool: what an earlier daemon left of it. */
+static void look_for_part(struct wheel_job *job)
+{
+	job->fd = partial_open(job->index, job->sha256, false, &job->temp);
+	if (job->fd < 0)
+		return;
+	job->sum = sha_new();
+	if (partial_sum(job->fd, job->sum, &job->got) == 0 && (!job->size || job->got <= job->size))
+		return;
+	if (on_restart(job, &job->err) < 0)
+		job->err = ERR_INIT; /* a new one is made */
+}
+
 /* On the pool: is it in the cache, whole? After a crash of the machine it may be there in part,
  * so it is summed again. */
 static void work_look(uv_work_t *work)
@@ -304,13 +336,16 @@ static void work_look(uv_work_t *work)
 	auto_free char *path = wheel_path(job->index, job->sha256, job->filename);
 	struct err err;
 
-	if (access(path, R_OK) < 0)
-		return;
-	job->found = sha_file(path, job->have, &err) == 0 && strcmp(job->have, job->sha256) == 0;
+	if (access(path, R_OK) == 0) {
+		job->found = sha_file(path, job->have, &err) == 0 &&
+			     strcmp(job->have, job->sha256) == 0;
+		if (!job->found)
+			unlink(path);
+	}
 	if (job->found)
 		job->path = steal(path);
-	else
-		unlink(path);
+	else if (strncmp(job->url, "http", 4) == 0)
+		look_for_part(job);
 }
 
 static void job_proceed(struct wheel_job *job)

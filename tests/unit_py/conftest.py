@@ -217,21 +217,19 @@ class Tool:
         self.info = python_info()
         self.resolver = f"{ROOT / 'python'}:{ROOT / 'tests/unit_py/standin'}"
 
-    def __call__(self, *args, **texts) -> Answer:
-        """texts: requirements, pyproject, pep723, pylock, inputs."""
+    def command(self, *args, **texts) -> list:
         paths = {"info": json.dumps(self.info), "settings": json.dumps(self.settings), **texts}
         options = []
         for key, text in paths.items():
             path = self.where / f"{key}-{threading.get_ident()}"
             path.write_text(text)
             options += [f"--{key}", str(path)]
-        done = subprocess.run(
-            [BUILD / "tests/unit/index_tool", "--cache", self.cache, *options]
-            + ["--resolver", self.resolver, *args],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        tool = [BUILD / "tests/unit/index_tool", "--cache", self.cache, *options]
+        return [*tool, "--resolver", self.resolver, *args]
+
+    def __call__(self, *args, **texts) -> Answer:
+        """texts: requirements, pyproject, pep723, pylock, inputs."""
+        done = subprocess.run(self.command(*args, **texts), capture_output=True, text=True, timeout=120)
         assert "Traceback" not in done.stderr and "Sanitizer" not in done.stderr, done.stderr
         assert done.returncode != 99 and done.returncode >= 0, done.stderr
         peak = re.search(r"^peak (\d+) KiB$", done.stderr, re.M)

@@ -3,6 +3,7 @@
 spoiled in the cache, and the next good answer works."""
 
 import base64
+import fcntl
 import gzip
 import hashlib
 import io
@@ -316,6 +317,106 @@ def test_a_broken_download_goes_on(index, tool, tag):
     assert tool("--fetch", "alpha").status == 0
     strong = tag if tag == '"v1"' else None
     assert seen == [(None, None), (f"bytes={third}-", strong), (f"bytes={2 * third}-", strong)]
+
+
+class Stalling:
+    """Sends so many bytes of a wheel, then nothing more until told; by ranges from then on."""
+
+    def __init__(self, index, file, first):
+        self.index, self.file, self.first = index, file, first
+        self.asked, self.go_on = [], threading.Event()
+        index.routes[f"/files/{file.filename}"] = self.send
+
+    def send(self, handler):
+        data, wanted = self.file.data, handler.headers.get("Range")
+        self.asked.append(wanted)
+        if wanted:
+            at = int(wanted[6:].rstrip("-"))
+            place = f"bytes {at}-{len(data) - 1}/{len(data)}"
+            return self.index.answer(handler, 206, data[at:], Content_Range=place)
+        if len(self.asked) > 1:
+            return self.index.answer(handler, 200, data)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[: self.first])
+        handler.close_connection = True
+        self.go_on.wait(30)
+        return None
+
+
+def killed_midway(index, tool, file, first=2_000_000):
+    """A download that stands still when its daemon is killed; what is left of it."""
+    server = Stalling(index, file, first)
+    partial = tool.cache / "partial" / hashlib.sha256(file.data).hexdigest()
+    going = subprocess.Popen(tool.command("--fetch", "alpha"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not partial.exists() or partial.stat().st_size < first:
+        assert time.monotonic() < deadline and going.poll() is None
+        time.sleep(0.01)
+    going.kill()
+    going.wait()
+    server.go_on.set()
+    return server, partial
+
+
+def big(index):
+    return index.add("alpha", padding=3_000_000, core=b"Name: alpha\nVersion: 1.0\n")
+
+
+def test_a_killed_download_goes_on(index, tool):
+    file = big(index)
+    server, partial = killed_midway(index, tool, file)
+    answer = tool("--fetch", "alpha")
+    assert answer.status == 0, answer.text
+    assert server.asked == [None, "bytes=2000000-"]
+    assert not partial.exists() and len(list((tool.cache / "wheels").rglob("*.whl"))) == 1
+
+
+def test_a_part_that_is_not_one(index, tool):
+    """Other bytes than the wheel's, all bytes, too many: the sum is the last word."""
+    file = big(index)
+    size = len(file.data)
+    for n, (left, asked) in enumerate((
+        (bytes(2_000_000), ["bytes=2000000-", None]),
+        (file.data, []),
+        (bytes(size), [None]),
+        (bytes(size + 1), [None]),
+    )):
+        server, partial = killed_midway(index, tool, file)
+        partial.write_bytes(left)
+        del server.asked[1:]
+        answer = tool("--fetch", "alpha")
+        assert answer.status == 0, (n, answer.text)
+        assert server.asked[1:] == asked, n
+        for wheel in (tool.cache / "wheels").rglob("*.whl"):
+            assert wheel.read_bytes() == file.data
+            wheel.unlink()
+        assert not partial.exists()
+
+
+def test_parts_do_not_pile_up(index, tool):
+    """Little, and what nobody came back for, goes at the next start."""
+    file = big(index)
+    _, partial = killed_midway(index, tool, file)
+    old, small = partial.with_name("0" * 64), partial.with_name("1" * 64)
+    old.write_bytes(bytes(2_000_000))
+    small.write_bytes(b"x")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    index.add("beta")
+    assert tool("beta").status == 0
+    assert partial.exists() and not old.exists() and not small.exists()
+
+
+def test_two_take_one_part(index, tool):
+    """What another daemon works at is left alone."""
+    file = big(index)
+    server, partial = killed_midway(index, tool, file)
+    with open(partial, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert tool("--fetch", "alpha").status == 0
+        assert server.asked == [None, None]
+        assert partial.stat().st_size == 2_000_000
 
 
 LIES = {

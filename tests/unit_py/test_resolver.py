@@ -211,7 +211,7 @@ def test_requirements_txt_hashes(index, tool):
     one, two = (hashlib.sha256(f.data).hexdigest() for f in (file, beta))
     lines = f"alpha==1.0 --hash=sha256:{'0' * 64} \\\n  --hash=sha256:{one}\n"
     answer = tool(requirements=lines)
-    assert answer.status == USAGE and "none for beta 1.0" in answer.text
+    assert answer.status == USAGE and "beta 1.0, which is needed too, has none" in answer.text
     assert tool(requirements=f"{lines}beta --hash=sha256:{two}\n").status == 0
     answer = tool(requirements=f"{lines}beta --hash=sha256:{one}\n")
     assert answer.status == CONFLICT and "has a hash" in answer.text

@@ -191,8 +191,27 @@ def test_required_hashes(index, tool):
     index.add("alpha", "2.0")
     sha256 = hashlib.sha256(file.data).hexdigest()
     answer = tool(requirements="--require-hashes\nalpha\n")
-    assert answer.status == USAGE and "none for alpha 2.0" in answer.text
+    assert answer.status == USAGE and "alpha 2.0, which is needed too, has none" in answer.text
     assert tool(requirements=f"alpha --hash=sha256:{sha256}\n").versions == {"alpha": "1.0"}
+
+
+def test_hashes_of_all_or_none(index, tool):
+    """As pip 26.3 has it: a pin is not asked for where there is a hash; one in a constraint, or in an URL, counts."""
+    alpha, beta = index.add("alpha", "1.0", requires=["beta"]), index.add("beta", "1.0")
+    one, two = (hashlib.sha256(f.data).hexdigest() for f in (alpha, beta))
+    hashed, url = f"alpha --hash=sha256:{one}\n", f"http://{index.host}/files/{beta.filename}"
+    answer = tool(requirements=hashed)
+    assert answer.status == USAGE and f"add the line beta==1.0 --hash=sha256:{two}\n" in answer.text
+    assert tool(requirements=f"{hashed}beta==1.0\n").status == USAGE
+    assert tool(requirements=f"{hashed}beta>=1 --hash=sha256:{two}\n").status == 0
+    assert tool(requirements=f"{hashed}beta @ {url}#sha256={two}\n").status == 0
+    assert tool(requirements=f"{hashed}beta @ {url}\n").status == USAGE
+    assert tool(requirements=f"--no-require-hashes\n{hashed}").versions == {"alpha": "1.0", "beta": "1.0"}
+    assert tool(requirements=f"--no-require-hashes\nalpha --hash=sha256:{two}\n").status != 0, "it is checked all the same"
+    assert tool(requirements=f"--no-require-hashes\n--require-hashes\n{hashed}").status == USAGE
+    limits = {"c.txt": f"beta==1.0 --hash=sha256:{two}\n"}
+    assert tool(inputs=inputs(files=limits), requirements="-c c.txt\nalpha\n").status == USAGE
+    assert tool(inputs=inputs(files=limits), requirements=f"-c c.txt\n{hashed}").status == 0
 
 
 # --- wheels ------------------------------------------------------------------------------------
