@@ -112,6 +112,7 @@
 #define LIMIT_NAMES 1000000		 /* interned modules, dists, variables */
 #define LIMIT_LOCKS 32			 /* of scripts, kept ready in memory */
 #define LIMIT_FACTS 10000		 /* profiles, locks and the like in the database */
+#define LIMIT_FACTS_BYTES (32 * MIB)	 /* of their texts, but for the one written last */
 #define LIMIT_LOADS 2000		 /* modules of one dist that are known to be loaded */
 #define LIMIT_SCRIPTS 256		 /* scripts whose profiles are kept in memory */
 #define LIMIT_GROWING 2			 /* nodes being made at a time */

@@ -3,6 +3,7 @@
 
 #include <sqlite3.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -11,7 +12,9 @@
 #define SCHEMA_VERSION 1
 #define FACT_DAYS 180 /* a profile or lock that nobody wrote again for so long is forgotten */
 
-#define FORGET_EACH 256 /* facts that are written */
+/* So much is written before there is another look for what to forget. */
+#define FORGET_EACH 256
+#define FORGET_EACH_BYTES (4 * MIB)
 
 enum { PUT_FUNCTION, REMOVE_FUNCTION, EACH_FUNCTION, GET, GET_NEAR, PUT, FORGET, STATEMENTS };
 
@@ -28,7 +31,10 @@ static const char *const texts[STATEMENTS] = {
 	[PUT] = "INSERT OR REPLACE INTO facts(kind, key, stamp, json, updated)"
 		" VALUES(?1, ?2, ?3, ?4, ?5)",
 	[FORGET] = "DELETE FROM facts WHERE updated < ?1 OR updated <"
-		   " (SELECT updated FROM facts ORDER BY updated DESC LIMIT 1 OFFSET ?2)",
+		   " (SELECT updated FROM facts ORDER BY updated DESC LIMIT 1 OFFSET ?2)"
+		   " OR updated <= (SELECT max(updated) FROM (SELECT updated,"
+		   " sum(length(CAST(json AS BLOB))) OVER (ORDER BY updated DESC) AS bytes"
+		   " FROM facts) WHERE bytes > ?3)",
 };
 
 static const char schema[] =
@@ -44,6 +50,7 @@ struct state {
 	sqlite3 *db;
 	sqlite3_stmt *st[STATEMENTS];
 	uint32_t written; /* facts, since some were forgotten */
+	uint64_t written_bytes;
 };
 
 static int fail(struct state *s, struct err *err, const char *what)
@@ -98,8 +105,10 @@ static int forget_old(struct state *s, struct err *err)
 	int rc;
 
 	s->written = 0;
+	s->written_bytes = 0;
 	sqlite3_bind_double(st, 1, clock_wall_s() - FACT_DAYS * 86400.0);
 	sqlite3_bind_int64(st, 2, LIMIT_FACTS - FORGET_EACH - 1);
+	sqlite3_bind_int64(st, 3, LIMIT_FACTS_BYTES - FORGET_EACH_BYTES);
 	rc = sqlite3_step(st);
 	sqlite3_reset(st);
 	return rc == SQLITE_DONE ? 0 : fail(s, err, "forgetting old facts");
@@ -252,5 +261,8 @@ int state_put(struct state *s, const char *kind, const char *key, int64_t stamp,
 	sqlite3_bind_double(st, 5, clock_wall_s());
 	if (step(s, st, "storing a fact", err) < 0)
 		return -1;
-	return ++s->written < FORGET_EACH ? 0 : forget_old(s, err);
+	s->written_bytes += strlen(json);
+	if (++s->written < FORGET_EACH && s->written_bytes < FORGET_EACH_BYTES)
+		return 0;
+	return forget_old(s, err);
 }

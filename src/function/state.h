@@ -45,6 +45,6 @@ warn_unused int state_get(struct state *s, const char *kind, const char *key, in
 /* The newest whose key is "WORD " and more. */
 warn_unused int state_get_near(struct state *s, const char *kind, const char *word, struct buf *out,
 			       struct err *err);
-/* Of all kinds LIMIT_FACTS are kept, those that were written last. */
+/* Of all kinds LIMIT_FACTS and LIMIT_FACTS_BYTES are kept, those that were written last. */
 warn_unused int state_put(struct state *s, const char *kind, const char *key, int64_t stamp,
 			  const char *json, struct err *err);

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include <zip.h>
 
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/mem.h"
 #include "function/intern.h"
 #include "function/json_check.h"
@@ -318,13 +320,83 @@ static void test_state(void **unused)
 	assert_int_equal(fd_remove_tree(AT_FDCWD, base, &err), 0);
 }
 
+static int64_t number(const char *path, const char *sql)
+{
+	sqlite3_stmt *st;
+	sqlite3 *db;
+	int64_t n;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	n = sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return n;
+}
+
+static bool has_fact(struct state *s, const char *key)
+{
+	auto_buf struct buf out = { 0 };
+	struct err err;
+
+	return state_get(s, STATE_LOADS, key, 0, &out, &err) == 1;
+}
+
+static void test_state_forgets(void **state)
+{
+	char base[] = "/tmp/test_parts.XXXXXX", key[32];
+	size_t size = 256 * KIB;
+	auto_free char *big = mem_zero(1, size + 1);
+	auto_buf struct buf near = { 0 };
+	struct state *s;
+	struct err err;
+
+	assert_non_null(mkdtemp(base));
+	auto_free char *path = mem_printf("%s/state.db", base);
+
+	assert_int_equal(state_open(path, &s, &err), 0);
+	/* Another version of the same name, and of no other that begins so. */
+	assert_int_equal(state_put(s, STATE_LOADS, "num 1", 0, "[1]", &err), 0);
+	assert_int_equal(state_put(s, STATE_LOADS, "num-x 3", 0, "[3]", &err), 0);
+	assert_int_equal(state_put(s, STATE_LOADS, "num 2", 0, "[2]", &err), 0);
+	assert_int_equal(state_get_near(s, STATE_LOADS, "num", &near, &err), 1);
+	assert_string_equal(near.data, "[2]");
+	assert_int_equal(state_get_near(s, STATE_LOADS, "nu", &near, &err), 0);
+	/* By count. */
+	for (size_t i = 0; i < LIMIT_FACTS + 300; i++) {
+		snprintf(key, sizeof(key), "few %zu", i);
+		assert_int_equal(state_put(s, STATE_LOADS, key, 0, "[]", &err), 0);
+	}
+	assert_in_range(number(path, "SELECT count(*) FROM facts"), LIMIT_FACTS - 600, LIMIT_FACTS);
+	assert_false(has_fact(s, "num 1"));
+	assert_true(has_fact(s, key));
+	/* By bytes, which come to their limit long before the number does. */
+	memset(big, '1', size);
+	for (size_t i = 0; i < 3 * LIMIT_FACTS_BYTES / size; i++) {
+		snprintf(key, sizeof(key), "big %zu", i);
+		assert_int_equal(state_put(s, STATE_LOADS, key, 0, big, &err), 0);
+		assert_true(has_fact(s, key));
+	}
+	assert_in_range(number(path, "SELECT sum(length(json)) FROM facts"), LIMIT_FACTS_BYTES / 2,
+			LIMIT_FACTS_BYTES);
+	assert_false(has_fact(s, "big 0"));
+	state_close(s);
+	/* By age, when it is opened. */
+	number(path, "UPDATE facts SET updated = updated - 181 * 86400 RETURNING 1");
+	assert_int_equal(state_open(path, &s, &err), 0);
+	assert_int_equal(number(path, "SELECT count(*) FROM facts"), 0);
+	state_close(s);
+	assert_int_equal(fd_remove_tree(AT_FDCWD, base, &err), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_json),	  cmocka_unit_test(test_settings),
 		cmocka_unit_test(test_unpack),	  cmocka_unit_test(test_pep723),
 		cmocka_unit_test(test_own_names), cmocka_unit_test(test_intern),
-		cmocka_unit_test(test_state),
+		cmocka_unit_test(test_state),	  cmocka_unit_test(test_state_forgets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
