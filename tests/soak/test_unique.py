@@ -59,7 +59,7 @@ SOURCES = {
     "pynacl": ("pynacl", "import nacl.utils\nvalue = nacl.utils.random(16).hex()"),
     "pycryptodome": ("pycryptodome", "from Crypto.Random import get_random_bytes\n"
                      "value = get_random_bytes(16).hex()"),
-    "bcrypt": ("bcrypt", "import bcrypt\nvalue = bcrypt.gensalt().decode()"),
+    "bcrypt": ("bcrypt", "import bcrypt, unittest  # alone it is too quick to be worth a node\nvalue = bcrypt.gensalt().decode()"),
     "paramiko": ("paramiko", "import paramiko\n"
                  "value = paramiko.ECDSAKey.generate().get_base64()"),
     "networkx": ("networkx[default]", "import networkx\n"

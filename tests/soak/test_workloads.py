@@ -44,10 +44,10 @@ def function_of(use):
 
 
 def plain(text, site=None):
-    """Without what is another's in every process: addresses, ports, where the environment lies."""
+    """Without what is another's in every process: addresses, ports, the time, where the environment lies."""
     if site:
         text = text.replace(site, "/pipsqueak/env")
-    return re.sub(r"0x[0-9a-f]{6,}|127\.0\.0\.1:\d+", "ADDRESS", text)
+    return re.sub(r"0x[0-9a-f]{6,}|127\.0\.0\.1:\d+|\b1[789]\d{8}\b", "ADDRESS", text)
 
 
 class Fresh:
