@@ -50,6 +50,7 @@
 #define LIMIT_NEEDS 64			   /* files and wheels that requirements name */
 #define LIMIT_LOCAL_WHEELS 24		   /* of them wheels: each is a descriptor in a packet */
 #define LIMIT_LOCK_DISTS 4096
+#define LIMIT_ACCEPTED 64		     /* dists that one request vouches for */
 #define LIMIT_BUILD_MS (600 * 1000)	     /* one sdist, unless the daemon is told otherwise */
 #define LIMIT_BUILD_MEMORY_BYTES (2 * GIB)   /* likewise */
 #define LIMIT_BUILD_UNPACKED_BYTES (1 * GIB) /* sdist, what the build makes of it, each output */

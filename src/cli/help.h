@@ -56,6 +56,11 @@ static const struct {
 	  "  --pre                      prereleases, too\n"
 	  "  --allow-sdist              build packages that have no wheel for this interpreter,\n"
 	  "                             without network; code of theirs runs in a sandbox\n"
+	  "  --accept-record DIST       take DIST's wheel though its RECORD does not vouch for "
+	  "its\n"
+	  "                             files; repeatable\n"
+	  "  --strict                   packages that bring different files of one name are an "
+	  "error\n"
 	  "  --upgrade                  resolve again what was resolved before\n"
 	  "  --offline                  with what is in the cache\n"
 	  "  --python PATH|VERSION      the interpreter (default: the daemon's)\n"
@@ -95,6 +100,7 @@ static const struct {
 	  "defaults\n"
 	  "to the directory's. At most 256 MiB in 20,000 files. FLAGS are --extra, --group,\n"
 	  "--index-url, --extra-index-url, --find-links, --exclude-newer, --pre, --allow-sdist,\n"
+	  "--accept-record, --strict,\n"
 	  "--offline, -q, --json (see: pipsqueak help run; with --json the answer is JSON, "
 	  "too).\n" },
 	{ "invoke",

@@ -193,6 +193,9 @@ static void put_options(struct gather *g)
 		json_object_set_new(g->root, "pre", json_true());
 	if (r->allow_sdist)
 		json_object_set_new(g->root, "allow_sdist", json_true());
+	put_words(g, "accept_record", &r->accept);
+	if (r->strict)
+		json_object_set_new(g->root, "strict", json_true());
 }
 
 static int take_all(struct gather *g, struct needs *n, struct err *err)

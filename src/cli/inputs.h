@@ -20,9 +20,9 @@ struct words {
 
 /* The flags that say what is required; of `run`, `lock` and `deploy`. */
 struct required {
-	struct words with, groups, extras, links, extra_indexes, indexes;
+	struct words with, groups, extras, links, extra_indexes, indexes, accept;
 	const char *requirements_file, *index_url, *python, *exclude_newer;
-	bool upgrade, offline, pre, allow_sdist;
+	bool upgrade, offline, pre, allow_sdist, strict;
 };
 /* argv[*i] and maybe the next: 1 taken (*i moves on), 0 not one of them, 2 bad usage (told). */
 int required_flag(const char *verb, struct required *r, int argc, char **argv, int *i);

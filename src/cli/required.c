@@ -52,7 +52,8 @@ static int set_bool(struct required *r, const char *arg)
 	} flags[] = { { "--upgrade", &r->upgrade },
 		      { "--offline", &r->offline },
 		      { "--pre", &r->pre },
-		      { "--allow-sdist", &r->allow_sdist } };
+		      { "--allow-sdist", &r->allow_sdist },
+		      { "--strict", &r->strict } };
 
 	for (size_t i = 0; i < array_len(flags); i++)
 		if (strcmp(arg, flags[i].name) == 0)
@@ -74,6 +75,7 @@ static int set_value(const char *verb, struct required *r, const char *flag, cha
 		{ "--group", NULL, &r->groups },
 		{ "--extra", NULL, &r->extras },
 		{ "--index", NULL, &r->indexes },
+		{ "--accept-record", NULL, &r->accept },
 		{ "--find-links", NULL, &r->links },
 		{ "--extra-index-url", NULL, &r->extra_indexes },
 	};
@@ -96,7 +98,7 @@ int required_flag(const char *verb, struct required *r, int argc, char **argv, i
 	static const char *const names[] = { "--with",	 "--with-requirements", "--index-url",
 					     "--python", "--exclude-newer",	"--group",
 					     "--extra",	 "--find-links",	"--extra-index-url",
-					     "--index" };
+					     "--index",	 "--accept-record" };
 
 	for (size_t f = 0; f < array_len(names); f++) {
 		char *value = argv[*i] + strlen(names[f]);

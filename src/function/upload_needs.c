@@ -201,8 +201,9 @@ static int find_first(struct finding *f, struct needs *n, struct err *err)
 /* The client's options, as far as they are known. */
 static int begin(struct finding *f, const char *dir, const char *options, struct err *err)
 {
-	static const char *const known[] = { "groups", "extras",	"exclude_newer", "pre",
-					     "links",  "extra_indexes", "allow_sdist" };
+	static const char *const known[] = { "groups",	    "extras",	     "exclude_newer",
+					     "pre",	    "links",	     "extra_indexes",
+					     "allow_sdist", "accept_record", "strict" };
 	json_error_t jerr;
 	json_t *object = options ? json_loads(options, 0, &jerr) : NULL;
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "index/name.h"
 #include "index/private.h"
 
 void asked_done(struct asked *a)
@@ -17,6 +18,9 @@ void asked_done(struct asked *a)
 		free(a->locals[i].path);
 	free(a->locals);
 	free(a->text);
+	for (char **name = a->accept; name && *name; name++)
+		free(*name);
+	free(a->accept);
 	free(a->root);
 	free(a->python_tag);
 	free(a->python_info);
@@ -121,17 +125,38 @@ static void set_locals(struct asked *a, const struct index_request *q, json_t *r
 	json_object_set_new(root, "sums", sums);
 }
 
+static int set_accept(struct asked *a, json_t *root, struct err *err)
+{
+	json_t *list = json_object_get(root, "accept_record"), *item;
+	size_t i;
+
+	if (list && (!json_is_array(list) || json_array_size(list) > LIMIT_ACCEPTED))
+		return err_set(err, ERR_USAGE, "accept_record is no list of at most %d names",
+			       LIMIT_ACCEPTED);
+	a->accept = mem_zero(json_array_size(list) + 1, sizeof(char *));
+	json_array_foreach(list, i, item)
+	{
+		const char *name = json_is_string(item) ? json_string_value(item) : "";
+
+		a->accept[i] = mem_zero(1, strlen(name) + 1);
+		name_normalize(name, strlen(name), a->accept[i]);
+	}
+	return 0;
+}
+
 /* What a build's requirements are resolved by: the request's own rules, as far as they are not of
  * its dists. */
 static void set_rules(struct asked *a, json_t *root)
 {
+	static const char *const same[] = { "exclude_newer", "accept_record", "strict" };
 	json_t *rules = json_pack("{s:b, s:b}", "allow_sdist", 1, "build", 1);
-	json_t *newer = json_object_get(root, "exclude_newer");
 
+	a->strict = json_is_true(json_object_get(root, "strict"));
 	a->allow_sdist = a->allow_sdist || json_is_true(json_object_get(root, "allow_sdist"));
 	json_object_set_new(root, "allow_sdist", json_boolean(a->allow_sdist));
-	if (newer)
-		json_object_set(rules, "exclude_newer", newer);
+	for (size_t i = 0; i < array_len(same); i++)
+		if (json_object_get(root, same[i]))
+			json_object_set(rules, same[i], json_object_get(root, same[i]));
 	a->rules = json_dumps(rules, JSON_COMPACT);
 	json_decref(rules);
 }
@@ -147,6 +172,8 @@ static int fill(struct asked *a, const struct index_request *q, json_t *root, st
 	    set_text(root, all, "pylock", q->pylock, err) < 0)
 		return -1;
 	set_rules(a, root);
+	if (set_accept(a, root, err) < 0)
+		return -1;
 	return set_python(a, root, q->python_info, err);
 }
 

@@ -79,7 +79,8 @@ struct index_request {
 	const char *pylock;	  /* text of a pylock.toml */
 	/* JSON object, what else python/resolver_files.py reads: requirements, pyproject, pylock
 	 * and their names (KEY_name), files, wheels, groups, extras, links, extra_indexes,
-	 * exclude_newer, pre, allow_sdist, uv_lock, root */
+	 * exclude_newer, pre, allow_sdist, uv_lock, root; and how it is to be installed:
+	 * accept_record, strict */
 	const char *inputs;
 	const char *index_url;	  /* overrides pip's configured index */
 	const char *python_info;  /* JSON about the target interpreter: see python/pyinfo.py */

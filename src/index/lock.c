@@ -10,6 +10,10 @@
 #include "index/name.h"
 #include "index/sha.h"
 
+/* What rules add to the sum; no name or version begins so. */
+#define LAX "\001lax"
+#define STRICT "\001strict"
+
 struct lock *lock_new(const char *python_tag)
 {
 	struct lock *lock = mem_new(struct lock);
@@ -43,6 +47,7 @@ struct lock *lock_copy(const struct lock *lock)
 	struct lock *copy = lock_new(lock->python_tag);
 
 	memcpy(copy->hash, lock->hash, sizeof(copy->hash));
+	copy->strict = lock->strict;
 	for (size_t i = 0; i < lock->ndists; i++)
 		lock_add(copy, &lock->dists[i]);
 	return copy;
@@ -82,9 +87,25 @@ void lock_seal(struct lock *lock)
 		sha_add(sum, d->name, strlen(d->name) + 1);
 		sha_add(sum, d->version, strlen(d->version) + 1);
 		sha_add(sum, d->sha256, strlen(d->sha256) + 1);
+		if (d->lax)
+			sha_add(sum, LAX, sizeof(LAX));
 	}
+	if (lock->strict)
+		sha_add(sum, STRICT, sizeof(STRICT));
 	sha_hex(sum, lock->hash);
 	sha_free(sum);
+}
+
+void lock_set_rules(struct lock *lock, const char *const *accept, bool strict)
+{
+	for (size_t i = 0; i < lock->ndists; i++)
+		lock->dists[i].lax = false;
+	for (; accept && *accept; accept++)
+		for (size_t i = 0; i < lock->ndists; i++)
+			if (strcmp(lock->dists[i].name, *accept) == 0)
+				lock->dists[i].lax = true;
+	lock->strict = strict;
+	lock_seal(lock);
 }
 
 const struct lock_dist *lock_find(const struct lock *lock, const char *name)
@@ -114,10 +135,14 @@ int lock_print(const struct lock *lock, struct buf *out, struct err *err)
 					    json_pack("{s:s, s:s, s:I}", "filename", d->sdist,
 						      "sha256", d->sdist_sha256, "size",
 						      (json_int_t)d->sdist_bytes));
+		if (d->lax)
+			json_object_set_new(item, "lax", json_true());
 		json_array_append_new(dists, item);
 	}
 	root = json_pack("{s:i, s:s, s:s, s:o}", "lock", 1, "python_tag", lock->python_tag, "hash",
 			 lock->hash, "dists", dists);
+	if (root && lock->strict)
+		json_object_set_new(root, "strict", json_true());
 	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
 	if (!text)
@@ -214,6 +239,7 @@ static int parse_dist(json_t *item, struct lock *lock, struct err *err)
 	d.url = (char *)url;
 	memcpy(d.sha256, sha256, sizeof(d.sha256));
 	d.size_bytes = (uint64_t)size;
+	d.lax = json_is_true(json_object_get(item, "lax"));
 	if (parse_sdist(json_object_get(item, "sdist"), &d, err) < 0 || check_dist(&d, err) < 0)
 		return -1;
 	lock_add(lock, &d);
@@ -233,6 +259,7 @@ static int parse_root(json_t *root, struct lock **out, struct err *err)
 	if (json_array_size(dists) > LIMIT_LOCK_DISTS)
 		return err_set(err, ERR_LIMIT, "lock: more than %d dists", LIMIT_LOCK_DISTS);
 	lock = lock_new(tag);
+	lock->strict = json_is_true(json_object_get(root, "strict"));
 	for (size_t i = 0; i < json_array_size(dists); i++)
 		if (parse_dist(json_array_get(dists, i), lock, err) < 0)
 			goto bad;

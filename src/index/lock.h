@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,13 +25,15 @@ struct lock_dist {
 	char *sdist; /* file name */
 	char sdist_sha256[65];
 	uint64_t sdist_bytes;
+	bool lax; /* whoever asked vouches for the wheel, should its RECORD lie */
 };
 
 struct lock {
-	char hash[65];	  /* sha256 hex over python tag and every name, version, sha256 */
+	char hash[65];	  /* sha256 hex over python tag, every name, version, sha256, and rules */
 	char *python_tag; /* cache tag, e.g. "cpython-311" */
 	struct lock_dist *dists;
 	size_t ndists;
+	bool strict; /* a rule: two dists, one path, other bytes are an error */
 };
 
 struct lock *lock_new(const char *python_tag);
@@ -40,6 +43,9 @@ struct lock *lock_copy(const struct lock *lock);
 void lock_add(struct lock *lock, const struct lock_dist *dist);
 /* Sort and compute the hash; call once after the last lock_add(). */
 void lock_seal(struct lock *lock);
+/* How it is to be installed, by its names and no others; accept: NULL-terminated, or NULL. Seals it
+ * anew: what was installed by other rules is another environment. */
+void lock_set_rules(struct lock *lock, const char *const *accept, bool strict);
 const struct lock_dist *lock_find(const struct lock *lock, const char *name);
 /* JSON text, one object; parse checks everything (names, hex, sizes). */
 warn_unused int lock_print(const struct lock *lock, struct buf *out, struct err *err);

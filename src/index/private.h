@@ -149,6 +149,8 @@ struct asked {
 	char *text;    /* everything the caller wrote: URLs that stand in it may be asked for */
 	char *python_info, *rules; /* for builds: the interpreter; inputs of their requests */
 	bool allow_sdist;
+	char **accept; /* dists whose wheels are vouched for; NULL-terminated, or NULL */
+	bool strict;
 	char *root; /* directories below it may be named, too; NULL: none */
 	char *python_tag;
 	struct index_local *locals;

@@ -509,6 +509,7 @@ static void on_result(struct resolve *r, const struct wire_msg *m)
 			broken(r, "a wheel that no index offered");
 			return;
 		}
+	lock_set_rules(lock, (const char *const *)r->asked.accept, r->asked.strict);
 	index_remember(r->index, lock, r->settings);
 	say_resolved(r, lock);
 	finish(r, lock, NULL);

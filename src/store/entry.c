@@ -16,13 +16,15 @@ struct waiter {
 	struct waiter *next;
 	entry_fn done;
 	void *arg;
+	bool vouches; /* it takes the wheel though its RECORD lies */
 };
 
 struct entry_work {
 	struct store *s;
 	struct entry_work *next;
-	bool queued; /* fetched, waits for its turn */
-	bool lax;
+	bool queued;  /* fetched, waits for its turn */
+	bool vouched; /* by one who waits */
+	bool lax;     /* it was found to lie: tried again without comparing */
 	char *name, *version, *filename, *wheel;
 	char sha256[65];
 	uint64_t size;
@@ -33,10 +35,19 @@ struct entry_work {
 
 static void start_next(struct store *s);
 
+/* To one who does not vouch for a wheel that is there because others do. */
+static void set_lies(struct err *err, const char *name, const char *version)
+{
+	err_set(err, ERR_CORRUPT,
+		"installing %s %s: the wheel's RECORD does not vouch for its files, and it was "
+		"installed for others who accept that; if you trust it, use --accept-record %s",
+		name, version, name);
+}
+
 static void finish(struct entry_work *w, const struct err *err)
 {
 	struct store *s = w->s;
-	struct err own;
+	struct err own = ERR_INIT, lies = ERR_INIT;
 
 	for (struct entry_work **p = &s->entries; *p; p = &(*p)->next)
 		if (*p == w) {
@@ -47,11 +58,12 @@ static void finish(struct entry_work *w, const struct err *err)
 		own = *err;
 		err_wrap(&own, "installing %s %s", w->name, w->version);
 	}
+	set_lies(&lies, w->name, w->version);
 	while (w->waiters) {
 		struct waiter *one = w->waiters;
 
 		w->waiters = one->next;
-		one->done(one->arg, err ? &own : NULL);
+		one->done(one->arg, err ? &own : w->lax && !one->vouches ? &lies : NULL);
 		free(one);
 	}
 	free(w->name);
@@ -82,11 +94,16 @@ static void on_installed(void *arg, const struct err *err)
 	w->s->installers--;
 	if (!err)
 		say(w, "installed");
+	if (err && err->kind == ERR_CORRUPT && w->vouched && !w->lax) {
+		w->lax = w->queued = true;
+		start_next(w->s);
+		return;
+	}
 	if (err && err->kind == ERR_CORRUPT && !w->lax && strstr(err->text, "RECORD")) {
 		own = *err;
 		err_set(&own, ERR_CORRUPT,
-			"%.800s; if you trust this wheel, start the daemon with --accept-record %s",
-			err->text, w->name);
+			"%.800s; if you trust this wheel, use --accept-record %s", err->text,
+			w->name);
 		err = &own;
 	}
 	finish(w, err);
@@ -160,20 +177,27 @@ void entry_make(struct store *s, const struct lock_dist *dist, index_progress_fn
 		entry_fn done, void *arg)
 {
 	auto_free char *target = store_entry_path(s, dist->sha256);
+	auto_free char *mark = mem_printf("%s/lax", target);
+	bool vouches = dist->lax || is_lax(s, dist->name);
 	struct waiter *one;
 	struct entry_work *w;
 
 	if (access(target, F_OK) == 0) {
-		done(arg, NULL);
+		struct err lies;
+
+		set_lies(&lies, dist->name, dist->version);
+		done(arg, !vouches && access(mark, F_OK) == 0 ? &lies : NULL);
 		return;
 	}
 	one = mem_new(struct waiter);
 	one->done = done;
 	one->arg = arg;
+	one->vouches = vouches;
 	for (w = s->entries; w; w = w->next)
 		if (strcmp(w->sha256, dist->sha256) == 0) {
 			one->next = w->waiters;
 			w->waiters = one;
+			w->vouched = w->vouched || vouches;
 			return;
 		}
 	w = mem_new(struct entry_work);
@@ -183,7 +207,7 @@ void entry_make(struct store *s, const struct lock_dist *dist, index_progress_fn
 	w->filename = mem_strdup(dist->filename);
 	memcpy(w->sha256, dist->sha256, sizeof(w->sha256));
 	w->size = dist->size_bytes;
-	w->lax = is_lax(s, dist->name);
+	w->vouched = vouches;
 	w->progress = progress;
 	w->progress_arg = arg;
 	w->waiters = one;

@@ -419,7 +419,7 @@ static void merge(struct env_work *w)
 	w->merge.python = w->strings[0];
 	w->merge.version = w->strings[3];
 	w->merge.threads = s->cpus;
-	w->merge.strict = s->strict;
+	w->merge.strict = s->strict || w->lock->strict;
 	w->merge.warnings.max = 64 * KIB;
 	w->work.data = w;
 	must(uv_queue_work(s->loop, &w->work, merge_on_thread, on_merged) == 0);

@@ -177,6 +177,55 @@ def test_strictness_and_an_override_for_one_dist(index):
         shutil.rmtree(base)
 
 
+def test_strictness_and_the_override_of_one_request(own_store, index):
+    add_clash(index)
+    index.add("fibber", {"fibber.py": "x = 1\n"}, record=["fibber.py,sha256=AAAA,1"])
+    index.add("honest", {"honest.py": "x = 2\n"})
+    code = "import fibber; print(fibber.x)"
+
+    def refused():
+        out = run(own_store, index, "--with", "fibber", "-c", code)
+        assert (out.returncode, out.stdout) == (8, "")
+        assert "use --accept-record fibber" in out.stderr
+        assert len(out.stderr.strip().splitlines()) <= 3, out.stderr
+        return out.stderr
+
+    assert "installed for others" not in refused()
+    assert run(own_store, index, "--accept-record", "Fibber", "--with", "fibber", "-c", code).stdout == "1\n"
+    assert "installed for others" in refused(), "what one accepted is not the next one's"
+    assert run(own_store, index, "--accept-record=fibber", "--with", "fibber", "-c", code).stdout == "1\n"
+    # A wheel that needs no such trust is everybody's, whoever was first.
+    accept = ("--accept-record", "honest", "--with", "honest", "-c", "import honest; print(honest.x)")
+    assert run(own_store, index, *accept).stdout == run(own_store, index, *accept[2:]).stdout == "2\n"
+    assert "0 damaged" in own_store.cli("cache", "verify").stdout
+
+    loose = ("--with", "late", "-c", "import both.a; print(both.a.who)")
+    assert run(own_store, index, *loose).stdout == "late\n"
+    strict = run(own_store, index, "--strict", *loose)
+    assert strict.returncode == 4
+    assert "early and late both bring" in strict.stderr
+    assert run(own_store, index, *loose).stdout == "late\n"
+
+
+def test_the_override_of_a_function(own_store, index):
+    index.add("tale", {"tale.py": "x = 3\n"}, record=["tale.py,sha256=AAAA,1"])
+    where = os.path.join(own_store.base, "teller")
+    os.mkdir(where)
+    for name, text in (("handler.py", "import tale\ndef handler(e): return tale.x\n"), ("requirements.txt", "tale\n")):
+        with open(os.path.join(where, name), "w") as f:
+            f.write(text)
+    deploy = ("deploy", "--index-url", index.url, where)
+    out = own_store.cli(*deploy)
+    assert out.returncode == 8
+    assert "use --accept-record tale" in out.stderr
+    assert own_store.cli(*deploy, "--accept-record", "tale").returncode == 0
+    assert own_store.call("teller").json == 3
+    own_store.stop()
+    own_store.start()
+    assert own_store.call("teller").json == 3
+    assert own_store.cli("rm", "teller").returncode == 0
+
+
 def test_every_data_scheme(own_store, index):
     data = "many-1.0.data/"
     index.add("many", {

@@ -102,6 +102,34 @@ static int parse(const char *text)
 	return rc;
 }
 
+static void test_rules(void **state)
+{
+	static const char *const accept[] = { "be-ta", "not-there", NULL };
+	struct lock *plain = two(false), *lock = two(false), *parsed = NULL, *copy;
+	auto_buf struct buf text = { 0 };
+	struct err err;
+
+	lock_set_rules(lock, NULL, true);
+	assert_string_not_equal(lock->hash, plain->hash);
+	lock_set_rules(lock, accept, false);
+	assert_string_not_equal(lock->hash, plain->hash);
+	lock_set_rules(lock, accept, true);
+	assert_false(lock_find(lock, "alpha")->lax);
+	assert_true(lock_find(lock, "be-ta")->lax);
+	copy = lock_copy(lock);
+	assert_true(copy->strict && lock_find(copy, "be-ta")->lax);
+	assert_int_equal(lock_print(lock, &text, &err), 0);
+	assert_int_equal(lock_parse(text.data, text.len, &parsed, &err), 0);
+	assert_string_equal(parsed->hash, lock->hash);
+	assert_true(parsed->strict && lock_find(parsed, "be-ta")->lax);
+	lock_set_rules(parsed, NULL, false); /* what a resolver says of rules does not count */
+	assert_string_equal(parsed->hash, plain->hash);
+	lock_free(plain);
+	lock_free(lock);
+	lock_free(parsed);
+	lock_free(copy);
+}
+
 static void test_parse_refuses(void **state)
 {
 	static const char *const bad[] = {
@@ -137,6 +165,7 @@ int main(void)
 		cmocka_unit_test(test_order_does_not_matter),
 		cmocka_unit_test(test_hash_sees_every_part),
 		cmocka_unit_test(test_print_and_parse),
+		cmocka_unit_test(test_rules),
 		cmocka_unit_test(test_parse_refuses),
 	};
 
