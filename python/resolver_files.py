@@ -19,6 +19,7 @@ from resolver_versions import spec_of, version_key
 
 MAX_DEPTH = 16  # of files that name files
 VCS = re.compile(r"(?:[^@]*@\s*)?(?:git|hg|svn|bzr)\+")
+LOCAL_SUM = re.compile(r"[#&]sha256=([0-9a-fA-F]{64})")
 COMMENT = re.compile(r"(^|\s+)#.*$")
 FILE = re.compile(
     r"(?P<path>[^\[\];]*?\.(?:whl|tar\.gz|zip|tgz|tar\.bz2|tar\.xz))(?![^\s\[;?#])\s*"
@@ -40,6 +41,7 @@ class Asked:
         self.wanted = []
         self.constraints = {}  # name -> list of Wanted
         self.hashes = {}  # name -> set of sha256
+        self.has_hash = False  # any line has, also one that its marker leaves out
         self.summed = set()  # names whose URL says its sha256
         self.must_hash = None  # told by --require-hashes or --no-require-hashes; None: if one has a hash
         self.sources = []  # (mode, URL or path): indexes and find-links that a file names
@@ -56,7 +58,7 @@ class Asked:
 
     def needs_hash(self, name: str) -> bool:
         """pip's rule: once a requirement or constraint has a hash, all that is installed must have one."""
-        must = bool(self.hashes) if self.must_hash is None else self.must_hash
+        must = self.has_hash if self.must_hash is None else self.must_hash
         return must and name not in self.hashes and name not in self.summed
 
     def allows_pre(self, name: str):
@@ -164,7 +166,9 @@ def direct_wanted(asked: Asked, text: str, where: str):
         if "://" in url and not url.startswith("file:"):
             raise Failure("usage", f"{where}: '{text}': only http, https and file URLs can be used")
         url = local_wheel(asked, url, base_of(where), where)
-        rest = ""
+        local_sum, rest = LOCAL_SUM.search(rest), ""
+        if local_sum:  # nobody but us will compare it
+            asked.hashes.setdefault(file_wanted(url, None, "", where).name, set()).add(local_sum[1].lower())
     elif "@" in urlsplit(url).netloc:
         raise Failure(
             "usage",
@@ -368,6 +372,7 @@ def read_requirements(asked: Asked, text: str, where: str, constraint: bool = Fa
             continue
         wanted = read_one(asked, head, where)
         hashes = read_hashes(asked, rest, where) if rest else set()
+        asked.has_hash = asked.has_hash or bool(hashes)
         if not wanted:
             continue
         if wanted.url and "#sha256=" in wanted.url:

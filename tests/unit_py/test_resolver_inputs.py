@@ -214,6 +214,27 @@ def test_hashes_of_all_or_none(index, tool):
     assert tool(inputs=inputs(files=limits), requirements=f"-c c.txt\n{hashed}").status == 0
 
 
+def test_hashes_where_they_hardly_show(index, tool, tmp_path):
+    """As pip 26.3: a line that its marker leaves out counts; a file's URL may have its sum, which is compared."""
+    path = local(tmp_path, index, "gamma")
+    sums = {n: hashlib.sha256(data).hexdigest() for n, data in (
+        ("alpha", index.add("alpha").data), ("beta", index.add("beta").data), ("gamma", path.read_bytes()))}
+    hashed = f"alpha --hash=sha256:{sums['alpha']}\n"
+    answer = tool(requirements="beta\n" + hashed.replace("alpha", "alpha; python_version < '3'", 1))
+    assert answer.status == USAGE and "beta" in answer.text
+    url, key = f"gamma @ file://{path}", inputs(wheels={str(path): [str(path)]})
+
+    def local_answer(text):
+        return tool("--wheel", path, inputs=key, requirements=text)
+
+    assert local_answer(f"{url}\n").versions == {"gamma": "1.0"}
+    assert local_answer(f"{url}#sha256={sums['gamma']}\nbeta\n").versions == {"gamma": "1.0", "beta": "1.0"}
+    assert local_answer(f"{hashed}{url}#sha256={sums['gamma']}\n").versions == {"alpha": "1.0", "gamma": "1.0"}
+    assert local_answer(f"{hashed}{url}\n").status == USAGE
+    answer = local_answer(f"{url}#sha256={sums['beta']}\n")
+    assert answer.status == CORRUPT and sums["gamma"] in answer.text
+
+
 # --- wheels ------------------------------------------------------------------------------------
 
 
