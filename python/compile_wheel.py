@@ -17,6 +17,7 @@ import os
 import select
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER, _code_to_hash_pyc  # importlib.util takes as long as all else
+from opcode import opmap
 
 
 MAGIC = int.from_bytes(MAGIC_NUMBER, "little")
@@ -43,20 +44,40 @@ def target(out, path):
     return os.path.join(out, folder, "__pycache__", name[:-3] + TAIL)
 
 
-def imports(code):
-    """(level, module, names) of the import statements at module level."""
-    from opcode import opmap
+LOAD_CONST, LOAD_SMALL_INT, EXTENDED_ARG, IMPORT_NAME = (
+    opmap.get(name, -1) for name in ("LOAD_CONST", "LOAD_SMALL_INT", "EXTENDED_ARG", "IMPORT_NAME"))
 
-    text, extended, before = code.co_code, 0, [None, None]
-    for i in range(0, len(text), 2):
-        op, arg = text[i], text[i + 1] | extended
-        extended = arg << 8 if op == opmap["EXTENDED_ARG"] else 0
-        if op == opmap["LOAD_CONST"]:
-            before = [before[1], code.co_consts[arg]]
-        elif op == opmap.get("LOAD_SMALL_INT"):
-            before = [before[1], arg]
-        elif op == opmap["IMPORT_NAME"] and isinstance(before[0], int):
-            yield before[0], code.co_names[arg], before[1] if isinstance(before[1], tuple) else ()
+
+def instruction(text, ops, at):
+    """(opcode, argument, index) of the instruction whose last unit is at index `at`."""
+    op, arg, shift = ops[at], text[2 * at + 1], 8
+    while at and ops[at - 1] == EXTENDED_ARG:
+        at -= 1
+        arg |= text[2 * at + 1] << shift
+        shift += 8
+    return op, arg, at
+
+
+def constant(code, op, arg):
+    if op == LOAD_CONST:
+        return code.co_consts[arg]
+    return arg if op == LOAD_SMALL_INT else None
+
+
+def imports(code):
+    """(level, module, names) of the import statements at module level: each loads two constants first."""
+    text = code.co_code
+    ops = text[::2]
+    found = ops.find(IMPORT_NAME)
+    while found >= 0:
+        _, name, at = instruction(text, ops, found)
+        if at >= 2:
+            op, arg, at = instruction(text, ops, at - 1)
+            names = constant(code, op, arg)
+            level = constant(code, *instruction(text, ops, at - 1)[:2]) if at else None
+            if isinstance(level, int):
+                yield level, code.co_names[name], names if isinstance(names, tuple) else ()
+        found = ops.find(IMPORT_NAME, found + 1)
 
 
 class Wheel:
@@ -158,8 +179,35 @@ class Worker:
         return [os.fsdecode(p).replace("\0", "/") for line in lines for p in line.split(b"/") if p]
 
 
+def run_all(compiler, todo, count):
+    """Compile todo, no more. Workers take the number of the next file out of one pipe."""
+    if count < 2:
+        for path in todo:
+            compiler.compile(path)
+        return
+    numbers, up = os.pipe()
+    workers = []
+    for _ in range(count):
+        workers.append(os.fork())
+        if workers[-1] == 0:
+            try:
+                os.close(up)
+                while number := os.read(numbers, 4):
+                    compiler.compile(todo[int.from_bytes(number, "little")])
+                os._exit(0)
+            finally:
+                os._exit(1)
+    os.close(numbers)
+    with open(up, "wb") as to:
+        for number in range(len(todo)):
+            to.write(number.to_bytes(4, "little"))
+    for pid in workers:
+        if os.waitpid(pid, 0)[1]:
+            sys.exit("a worker failed")
+
+
 def run(compiler, todo, count):
-    """Compile todo and, when the compiler has a wheel, all that it leads to."""
+    """Compile todo and all that it leads to."""
     seen, todo = set(todo), todo[::-1]
     if count < 2:
         while todo:
@@ -199,7 +247,7 @@ def main():
     elif which == "rest":
         os.nice(3)  # nobody waits for it
         paths = [path for path in paths if not os.path.exists(target(sys.argv[6], path))]
-    run(Compiler(site, out, shown, wheel), paths, int(workers))
+    (run if which == "first" else run_all)(Compiler(site, out, shown, wheel), paths, int(workers))
 
 
 main()
