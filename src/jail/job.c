@@ -144,7 +144,14 @@ static void on_started(void *arg, int pidfd, pid_t pid, const struct err *err)
 
 static void on_cell(void *arg, struct cell *cell, const struct err *err)
 {
-	static const char *const env[] = { "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" JAIL_HOME,
+	/* A job is short: memory that it frees it soon needs again (a twentieth of the time that
+	 * compiling takes). */
+	static const char *const env[] = { "PATH=/usr/bin:/bin",
+					   "LANG=C.UTF-8",
+					   "HOME=" JAIL_HOME,
+					   "MALLOC_TRIM_THRESHOLD_=1073741824",
+					   "MALLOC_TOP_PAD_=4194304",
+					   "MALLOC_MMAP_THRESHOLD_=33554432",
 					   NULL };
 	struct jail_job *job = arg;
 	struct spawn_spec spec = { .cell = cell,
