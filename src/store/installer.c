@@ -53,5 +53,6 @@ int main(int argc, char **argv)
 	o = json_pack("{s:s, s:s}", "kind", err_kind_name(err.kind), "message", err.text);
 	if (o)
 		json_dumpf(o, stdout, JSON_COMPACT);
+	json_decref(o);
 	return 1;
 }
