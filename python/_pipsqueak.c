@@ -191,10 +191,11 @@ static int read_exactly(int fd, struct buf *in, size_t len, struct err *err)
 				return -2;
 			continue;
 		}
+		/* Reset: the daemon has closed its end and not read our last word. */
+		if (n == 0 || (n < 0 && errno == ECONNRESET))
+			return 0;
 		if (n < 0)
 			return err_sys(err, errno, "reading a message");
-		if (n == 0)
-			return 0;
 		buf_grew(in, (size_t)n);
 		len -= (size_t)n;
 	}
