@@ -184,8 +184,10 @@ void child_abandon(struct zygote_child *c)
 
 void child_forget_all(struct zygotes *z)
 {
-	for (struct zygote_child *c = z->children; c; c = c->sibling)
+	for (struct zygote_child *c = z->children; c; c = c->sibling) {
 		c->events = NULL;
+		child_abandon(c); /* one that nobody waits for would keep the loop */
+	}
 }
 
 /* ---- birth ---- */

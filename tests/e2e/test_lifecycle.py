@@ -127,3 +127,14 @@ def test_a_stop_at_any_moment_of_the_start(own_daemon):
         own_daemon.stop()
         own_daemon.start()
         time.sleep(0.002 * n)
+
+
+def test_a_stop_right_after_a_call(own_daemon):
+    """Its profile is on the way, spares are being born: nothing of that keeps the daemon."""
+    d = own_daemon
+    d.deployed("hasty", {"handler.py": "def handler(e): return e", "pipsqueak.toml": "reuse = false\n"})
+    for n in range(8):
+        for _ in range(1 + n % 3):
+            assert d.call("hasty", n).json == n
+        d.stop()
+        d.start()
