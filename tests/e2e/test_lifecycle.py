@@ -129,8 +129,8 @@ def test_a_stop_at_any_moment_of_the_start(own_daemon):
         time.sleep(0.002 * n)
 
 
-def test_a_stop_right_after_a_call(own_daemon):
-    """Its profile is on the way, spares are being born: nothing of that keeps the daemon."""
+def test_a_stop_while_a_profile_and_spares_are_on_the_way(own_daemon):
+    """Nothing of that keeps the daemon."""
     d = own_daemon
     d.deployed("hasty", {"handler.py": "def handler(e): return e", "pipsqueak.toml": "reuse = false\n"})
     for n in range(8):
