@@ -5,6 +5,7 @@ After every test the daemon must be alive (or stopped cleanly), its log free of 
 stopped nothing of it may be left: no process, mount, cgroup or directory. PIPSQUEAK_BUILD names the
 build directory. Downloaded wheels are kept below it, so that each is fetched once.
 """
+import contextlib
 import ctypes
 import io
 import json
@@ -322,6 +323,24 @@ def own_daemon():
     d.stop()
     d.check_log()
     shutil.rmtree(d.base)
+
+
+@contextlib.contextmanager
+def apart():
+    """A daemon of which the cache, too, is its own."""
+    base = new_base()
+    d = Daemon(base, ["--cache", os.path.join(base, "cache")])
+    d.store = os.path.join(base, "cache", "store")
+    yield d
+    d.stop()
+    d.check_log()
+    shutil.rmtree(base)
+
+
+@pytest.fixture
+def own_cache():
+    with apart() as d:
+        yield d
 
 
 @pytest.fixture

@@ -4,12 +4,16 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 
 import oracle
 import wheels
-from conftest import BUILD
+from conftest import BUILD, TOP
+
+sys.path.append(os.path.join(TOP, "bench"))
+import ground
 
 SAY = "import importlib.metadata as m; print(sorted((d.name, d.version) for d in m.distributions()))"
 BOTH = "[('alpha', '1.0'), ('beta', '1.0')]\n"
@@ -202,13 +206,7 @@ def test_no_wheel_of_a_local_path_is_read_twice_as_another(daemon, two, workdir)
 
 
 def uv():
-    """uv, in a virtual environment below the build directory."""
-    venv = os.path.join(BUILD, "bench-venv")
-    path = os.path.join(venv, "bin", "uv")
-    if not os.path.exists(path):
-        subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True)
-        subprocess.run([venv + "/bin/pip", "install", "-q", "uv"], check=True)
-    return path
+    return ground.uv_program(BUILD)
 
 
 def tell(args, where):

@@ -12,19 +12,14 @@ import pytest
 
 import site_oracle
 import wheels
-from conftest import Daemon, new_base
+from conftest import Daemon, apart, new_base
 
 
 @pytest.fixture(scope="module")
 def own_store():
     """A daemon whose store is its own, for all tests of this file."""
-    base = new_base()
-    d = Daemon(base, ["--cache", os.path.join(base, "cache")])
-    d.store = os.path.join(base, "cache", "store")
-    yield d
-    d.stop()
-    d.check_log()
-    shutil.rmtree(base)
+    with apart() as d:
+        yield d
 
 
 def run(daemon, index, *args):

@@ -2,28 +2,15 @@
 """kill -9 at random moments. What must hold afterwards: nothing of the dead is left, the next start
 cleans up, and the same deploy and the same call work."""
 import os
-import shutil
 import signal
 import subprocess
 import time
 
-import pytest
 from soaking import MINUTES, bare, joined, luck, same, temporary, together, versions
 
-from conftest import CLI, SLOWER, Daemon, new_base, of_daemon, processes
+from conftest import CLI, SLOWER, of_daemon, processes
 
 KILLS = max(3, int(120 * MINUTES / 30))
-
-
-@pytest.fixture
-def fresh():
-    """A daemon with a cache of its own: each install is one."""
-    base = new_base()
-    d = Daemon(base, ["--cache", os.path.join(base, "cache")])
-    yield d
-    d.stop()
-    d.check_log()
-    shutil.rmtree(base)
 
 
 def package(index, n):
@@ -58,8 +45,8 @@ def after_a_start(d, names):
     return known
 
 
-def test_the_daemon_is_killed(fresh, index):
-    d, chance = fresh, luck("kills")
+def test_the_daemon_is_killed(own_cache, index):
+    d, chance = own_cache, luck("kills")
     d.deployed("steady", {"handler.py": "def handler(e): return e"})
     names, moments = {"steady"}, []
     for n in range(KILLS):
@@ -94,9 +81,9 @@ def helpers():
             if p.parent == os.getpid() and p.state != "Z" and p.words.split(b"\0")[0] == CLI.encode()]
 
 
-def test_clients_are_killed(fresh, index):
+def test_clients_are_killed(own_cache, index):
     """The terminal is closed, the client is killed: its script ends too, whatever it was at."""
-    d, chance = fresh, luck("clients")
+    d, chance = own_cache, luck("clients")
     package(index, 0)
     begin = None
     for n in range(max(3, KILLS // 2)):
@@ -116,9 +103,9 @@ def test_clients_are_killed(fresh, index):
     same(begin, bare(d))
 
 
-def test_the_start_is_killed(fresh):
+def test_the_start_is_killed(own_cache):
     """Also a daemon that is only just starting leaves nothing behind."""
-    d, chance = fresh, luck("starts")
+    d, chance = own_cache, luck("starts")
     d.deployed("steady", {"handler.py": "def handler(e): return e"})
     for n in range(max(3, KILLS // 3)):
         d.stop(kill=n % 2 == 0)

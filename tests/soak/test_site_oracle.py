@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many dists of every kind: site-packages and importlib.metadata as pip makes them."""
-import os
-import shutil
 
 import pytest
 
 import site_oracle
-from conftest import Daemon, new_base
+from conftest import apart
 
 SETS = [
     ["numpy", "pandas"], ["scipy", "scikit-learn"], ["matplotlib"], ["django", "djangorestframework"], ["sqlalchemy", "alembic"],
@@ -22,12 +20,8 @@ SETS = [
 
 @pytest.fixture(scope="module")
 def own_store():
-    base = new_base()
-    d = Daemon(base, ["--cache", os.path.join(base, "cache")])
-    d.store = os.path.join(base, "cache", "store")
-    yield d
-    d.stop()
-    shutil.rmtree(base)
+    with apart() as d:
+        yield d
 
 
 @pytest.mark.parametrize("dists", SETS, ids=" ".join)
