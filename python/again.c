@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
@@ -93,26 +94,15 @@ static void __attribute__((noreturn)) end_as(int status)
 	_exit(WEXITSTATUS(status));
 }
 
-static void say_again(int stream, bool untidy)
+static void say_again(int stream, enum wire_again cell)
 {
 	auto_msg struct wire_msg m;
 	struct err lost;
 
 	wire_init(&m, WIRE_AGAIN, 0);
-	wire_put_u64(&m, WIRE_T_STATUS, untidy);
+	wire_put_u64(&m, WIRE_T_STATUS, cell);
 	if (wire_frame_send(stream, &m, &lost) < 0)
 		_exit(0); /* the daemon is gone */
-}
-
-static void __attribute__((noreturn)) say_failed(int stream, int errnum)
-{
-	auto_msg struct wire_msg m;
-	struct err err, lost;
-
-	err_sys(&err, errnum, "forking for a call");
-	wire_init(&m, WIRE_FAILED, 0);
-	wire_put_err(&m, &err);
-	_exit(wire_frame_send(stream, &m, &lost) < 0);
 }
 
 void again_serve(int stream, const struct fork_hooks *hooks)
@@ -130,11 +120,10 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 	if (written == MAP_FAILED)
 		written = NULL;
 	for (;;) {
-		int status, errnum;
+		int status;
 
 		hooks->before();
 		pid = fork();
-		errnum = errno;
 		if (pid == 0) {
 			hooks->after_child();
 			setsid(); /* as a child that has the cell to itself */
@@ -143,16 +132,19 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 			return;
 		}
 		hooks->after_parent();
-		if (pid < 0)
-			say_failed(stream, errnum);
+		if (pid < 0) {
+			dprintf(STDERR_FILENO, "pipsqueak: no process for a call: %m\n");
+			_exit(1);
+		}
 		status = wait_for(pid);
 		if (status != 0)
 			end_as(status);
 		sweep();
 		look(&now);
-		/* Nor may a process of a cell ever have a zygote's pid. */
-		say_again(stream,
-			  memcmp(&before, &now, sizeof(now)) != 0 || pid > JAIL_FIRST_PID / 2);
+		/* No process of a cell may ever have a zygote's pid. */
+		say_again(stream, memcmp(&before, &now, sizeof(now)) != 0 ? WIRE_AGAIN_UNTIDY
+				  : pid > JAIL_FIRST_PID / 2		  ? WIRE_AGAIN_WORN
+									  : WIRE_AGAIN_CLEAN);
 	}
 }
 

@@ -9,9 +9,9 @@
 #include "pages.h"
 
 /* Returns in a child, which is to read one call from the stream, answer it and exit; then, when all
- * that it left running has been ended and AGAIN said, in the next. AGAIN's STATUS is 1 when the
- * cell is not as it was before the first call, and is to be thrown away. The spare ends when the
- * stream does, and as a child did that ended badly. */
+ * that it left running has been ended and AGAIN said, in the next. AGAIN tells
+ * what became of the cell. The spare ends when the stream does, and as a child did that ended
+ * badly. */
 void again_serve(int stream, const struct fork_hooks *hooks);
 /* In such a child, when its call is answered. The first one leaves word of the pages that it wrote,
  * which the next ones have copied before their calls come. */

@@ -328,28 +328,52 @@ static void on_profile(struct instance *inst, struct wire_msg *m)
 		instance_end(inst);
 }
 
+static void describe_end(const struct instance *inst, const struct zygote_end *end, struct err *err)
+{
+	if (end->oom)
+		err_set(err, ERR_DIED,
+			"the function ran out of memory: its limit is %llu MiB; raise memory in "
+			"pipsqueak.toml",
+			(unsigned long long)(inst->v->set.memory_bytes / MIB));
+	else if (WIFSIGNALED(end->status))
+		err_set(err, ERR_DIED,
+			"the function's process died during the call (signal %d, %s)",
+			WTERMSIG(end->status), strsignal(WTERMSIG(end->status)));
+	else
+		err_set(err, ERR_DIED,
+			"the function's process ended during the call (exit status %d)",
+			WEXITSTATUS(end->status));
+}
+
+/* The process ended while it worked on the call, which is answered so. */
+static void fail_ended(struct instance *inst, const struct zygote_end *end)
+{
+	struct err err = ERR_INIT;
+
+	describe_end(inst, end, &err);
+	logs_note(inst->v->fn, "pipsqueak: %s", err.text);
+	fail_call(inst, &err);
+}
+
 /* A spare that forks has ended what its call left behind. */
 static void on_again(struct instance *inst, const struct wire_msg *m)
 {
-	bool untidy = wire_get_u64(m, WIRE_T_STATUS, 0) != 0;
+	uint64_t cell = wire_get_u64(m, WIRE_T_STATUS, WIRE_AGAIN_CLEAN);
 	struct version *v = inst->v;
-	struct err err = ERR_INIT;
 
+	v->untidy = cell == WIRE_AGAIN_UNTIDY ? v->untidy + 1 : 0;
 	if (inst->state == INSTANCE_BUSY && inst->forks) {
-		err_set(&err, ERR_DIED,
-			"the function's process ended during the call (exit status 0)");
-		logs_note(v->fn, "pipsqueak: %s", err.text);
-		fail_call(inst, &err);
+		fail_ended(inst, &(struct zygote_end){ .status = 0 }); /* it gave no answer */
 	} else if (inst->state != INSTANCE_SWEEPING) {
 		log_warn("function", "%s: an instance said what it was not asked", v->fn->name);
-	} else if (!untidy && inst->call) {
+	} else if (cell == WIRE_AGAIN_CLEAN && inst->call) {
 		instance_call(inst, inst->call);
 		return;
-	} else if (!untidy && inst->is_spare && !v->retired && !v->fn->f->draining) {
+	} else if (cell == WIRE_AGAIN_CLEAN && inst->is_spare && !v->retired &&
+		   !v->fn->f->draining) {
 		idle_add(inst, INSTANCE_SPARE, LIMIT_SPARE_US);
 		return;
 	}
-	v->untidy += untidy;
 	leave_waiting(inst);
 	instance_end(inst);
 }
@@ -372,36 +396,14 @@ static void on_message(void *ctx, struct zygote_child *child, struct wire_msg *m
 	}
 }
 
-static void describe_end(const struct instance *inst, const struct zygote_end *end, struct err *err)
-{
-	if (end->oom)
-		err_set(err, ERR_DIED,
-			"the function ran out of memory: its limit is %llu MiB; raise memory in "
-			"pipsqueak.toml",
-			(unsigned long long)(inst->v->set.memory_bytes / MIB));
-	else if (WIFSIGNALED(end->status))
-		err_set(err, ERR_DIED,
-			"the function's process died during the call (signal %d, %s)",
-			WTERMSIG(end->status), strsignal(WTERMSIG(end->status)));
-	else
-		err_set(err, ERR_DIED,
-			"the function's process ended during the call (exit status %d)",
-			WEXITSTATUS(end->status));
-}
-
 static void on_ended(void *ctx, struct zygote_child *child, const struct zygote_end *end)
 {
 	struct instance *inst = ctx;
-	struct err err = ERR_INIT;
 
 	inst->child = NULL;
 	leave_waiting(inst);
-	if (inst->call || (end->oom && inst->state != INSTANCE_ENDING)) {
-		describe_end(inst, end, &err);
-		logs_note(inst->v->fn, "pipsqueak: %s", err.text);
-	}
-	if (inst->call)
-		fail_call(inst, &err);
+	if (inst->call || (end->oom && inst->state != INSTANCE_ENDING))
+		fail_ended(inst, end);
 	instance_free(inst);
 }
 

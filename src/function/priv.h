@@ -76,7 +76,7 @@ struct version {
 	uv_poll_t *log; /* reads the other end */
 	struct instance *instances;
 	uint32_t ninstances, nspares, want_spares;
-	uint32_t recent_starts, untidy; /* calls that left something in their cell */
+	uint32_t recent_starts, untidy; /* calls in a row that left something in their cell */
 	uint64_t last_start_us;
 	bool retired;		      /* no new instances; ends when idle */
 	struct version *next, **link; /* while it is retired: of all that are */

@@ -23,44 +23,43 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_MESSAGES(X)                                                                       \
-	/* daemon -> cell maker */                                                             \
-	X(SPAWN, 1)	 /* a program inside a cell made before: root zygotes and jobs */      \
-	X(MAKE_CELL, 2)	 /* namespaces for a child to be born into */                          \
-	X(ADD_PREFIX, 4) /* show this interpreter prefix in cells made from now on */          \
-	X(MADE, 8)                                                                             \
-	X(MAKE_FAILED, 9)                                                                      \
-	/* daemon -> keeper */                                                                 \
-	X(CG_MAKE, 16)                                                                         \
-	X(CG_LIMIT, 17)                                                                        \
-	X(CG_ATTACH, 18)                                                                       \
-	X(CG_REMOVE, 19)                                                                       \
-	X(CG_READ, 20)                                                                         \
-	X(CG_DONE, 21)                                                                         \
-	/* daemon <-> zygote */                                                                \
-	X(FORK, 32)   /* fork a child into the cell whose descriptors come along */            \
-	X(FORKED, 33) /* a child exists: its pidfd comes along, sent by the helper */          \
-	X(FAILED, 34) /* what was asked could not be done: ERR_* fields */                     \
-	/* daemon <-> child (instance, node, resolver) on its stream */                        \
-	X(READY, 48)   /* the child has entered its cell and waits to be checked */            \
-	X(GO, 49)      /* checked: proceed (run: start the script; node: import) */            \
-	X(CALL, 50)    /* one event for a function */                                          \
-	X(REPLY, 51)   /* its answer */                                                        \
-	X(PROFILE, 52) /* modules loaded, times, absent things, variables read */              \
-	X(ASLEEP, 53)  /* a node is imported, frozen and now reads its control socket */       \
-	X(NEED, 54)    /* resolver: wants a page or metadata */                                \
-	X(GIVE, 55)    /* daemon's answer to NEED */                                           \
-	X(RESULT, 56)  /* resolver: the lock, or ERR_* */                                      \
-	X(DONE, 57)    /* run: the script is over; its process has let go of its files */      \
-	X(AGAIN,                                                                               \
-	  58) /* a spare that forks: its call's processes are gone; STATUS 1: throw it away */ \
-	/* client <-> daemon on the run socket */                                              \
-	X(HELLO, 64)	/* daemon: who I am, host id for mounts */                             \
-	X(RUN, 65)	/* client: run this */                                                 \
-	X(SIGNAL, 66)	/* client: pass this signal on */                                      \
-	X(PROGRESS, 67) /* daemon: a line for a person (resolving, downloading ...) */         \
-	X(STARTED, 68)	/* daemon: user code runs now; timing so far */                        \
-	X(EXIT, 69)	/* daemon: wait status and timing, or ERR_* */                         \
+#define WIRE_MESSAGES(X)                                                                      \
+	/* daemon -> cell maker */                                                            \
+	X(SPAWN, 1)	 /* a program inside a cell made before: root zygotes and jobs */     \
+	X(MAKE_CELL, 2)	 /* namespaces for a child to be born into */                         \
+	X(ADD_PREFIX, 4) /* show this interpreter prefix in cells made from now on */         \
+	X(MADE, 8)                                                                            \
+	X(MAKE_FAILED, 9)                                                                     \
+	/* daemon -> keeper */                                                                \
+	X(CG_MAKE, 16)                                                                        \
+	X(CG_LIMIT, 17)                                                                       \
+	X(CG_ATTACH, 18)                                                                      \
+	X(CG_REMOVE, 19)                                                                      \
+	X(CG_READ, 20)                                                                        \
+	X(CG_DONE, 21)                                                                        \
+	/* daemon <-> zygote */                                                               \
+	X(FORK, 32)   /* fork a child into the cell whose descriptors come along */           \
+	X(FORKED, 33) /* a child exists: its pidfd comes along, sent by the helper */         \
+	X(FAILED, 34) /* what was asked could not be done: ERR_* fields */                    \
+	/* daemon <-> child (instance, node, resolver) on its stream */                       \
+	X(READY, 48)   /* the child has entered its cell and waits to be checked */           \
+	X(GO, 49)      /* checked: proceed (run: start the script; node: import) */           \
+	X(CALL, 50)    /* one event for a function */                                         \
+	X(REPLY, 51)   /* its answer */                                                       \
+	X(PROFILE, 52) /* modules loaded, times, absent things, variables read */             \
+	X(ASLEEP, 53)  /* a node is imported, frozen and now reads its control socket */      \
+	X(NEED, 54)    /* resolver: wants a page or metadata */                               \
+	X(GIVE, 55)    /* daemon's answer to NEED */                                          \
+	X(RESULT, 56)  /* resolver: the lock, or ERR_* */                                     \
+	X(DONE, 57)    /* run: the script is over; its process has let go of its files */     \
+	X(AGAIN, 58)   /* a spare that forks: its call's processes are gone; STATUS: below */ \
+	/* client <-> daemon on the run socket */                                             \
+	X(HELLO, 64)	/* daemon: who I am, host id for mounts */                            \
+	X(RUN, 65)	/* client: run this */                                                \
+	X(SIGNAL, 66)	/* client: pass this signal on */                                     \
+	X(PROGRESS, 67) /* daemon: a line for a person (resolving, downloading ...) */        \
+	X(STARTED, 68)	/* daemon: user code runs now; timing so far */                       \
+	X(EXIT, 69)	/* daemon: wait status and timing, or ERR_* */                        \
 	X(STOPPED, 70)	/* daemon: the script was stopped, as by Ctrl-Z */
 
 #define WIRE_TAGS(X)                                                                     \
@@ -127,6 +126,13 @@ enum wire_tag {
 #define X(name, value) WIRE_T_##name = value,
 	WIRE_TAGS(X)
 #undef X
+};
+
+/* What became of the cell of a spare that forks. The last two: it is to be thrown away. */
+enum wire_again {
+	WIRE_AGAIN_CLEAN,
+	WIRE_AGAIN_UNTIDY, /* a call left something in it */
+	WIRE_AGAIN_WORN	   /* it has used up its process ids */
 };
 
 /* How pip's settings (INFO of a RUN) begin when nothing may be asked of a network. It is no part of

@@ -305,7 +305,7 @@ static void on_afterwards(void *arg)
 
 	if (c->forks) {
 		wire_init(&m, WIRE_AGAIN, 0);
-		wire_put_u64(&m, WIRE_T_STATUS, doubles.untidy);
+		wire_put_u64(&m, WIRE_T_STATUS, doubles.cell);
 	} else {
 		put_profile(&m);
 	}

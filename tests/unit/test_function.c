@@ -342,8 +342,18 @@ static void test_a_spare_that_forks(void **state)
 	assert_int_equal(doubles.forks, forks + 1);
 	assert_int_equal(call(x, "fresh", "\"die\"").kind, ERR_DIED);
 	assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	/* A cell that is worn out is nobody's fault: however many, the next spare forks, too. */
+	doubles.cell = WIRE_AGAIN_WORN;
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	doubles.cell = WIRE_AGAIN_CLEAN;
+	assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	forks = doubles.forks;
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(call(x, "fresh", "1").kind, ERR_NONE);
+	assert_int_equal(doubles.forks, forks);
 	/* Two calls in a row on a cell that is thrown away: the one that waits goes elsewhere. */
-	doubles.untidy = true;
+	doubles.cell = WIRE_AGAIN_UNTIDY;
 	for (int round = 4; round <= 8; round++) {
 		functions_call(x->f, "fresh", "1", 1, on_reply, &pair[0]);
 		turn(x, &pair[0].times, round);
