@@ -116,10 +116,11 @@ def of_daemon(pid):
     return first + [p for p in now.values() if p.space in spaces and p not in first], spaces
 
 
-def reap_orphans(keys):
+def reap_orphans(keys, spaces):
     """Orphans come to this process, which reaps them at once (some containers' pid 1 takes seconds)."""
     for p in processes().values():
-        if p.parent == os.getpid() and p.state == "Z" and (p.key in keys or of_high_id(p.pid)):
+        ours = p.key in keys or p.space in spaces or of_high_id(p.pid)
+        if p.parent == os.getpid() and p.state == "Z" and ours:
             os.waitpid(p.pid, os.WNOHANG)
 
 
@@ -201,7 +202,7 @@ class Daemon:
 
     def leftovers(self, pid, had):
         keys, spaces = {p.key for p in had[0]}, had[1]
-        reap_orphans(keys)
+        reap_orphans(keys, spaces)
         left = [str(p) for p in processes().values()
                 if p.key in keys or p.space in spaces or p.parent == pid
                 or (b"pipsqueakd" in p.words and self.base.encode() in p.words)]
