@@ -39,4 +39,9 @@ if [ ! -x $ruff ]; then
 		fail "ruff could not be installed"
 fi
 $ruff check --quiet --no-cache --output-format concise . || fail "ruff"
+# What `make test` does not run must at least be found.
+for tests in boot fault soak; do
+	PYTHONPATH='' /usr/bin/python3 -B -m pytest -q --collect-only -p no:cacheprovider tests/$tests >/dev/null ||
+		fail "tests/$tests can not be collected"
+done
 exit $bad

@@ -11,7 +11,7 @@ import threading
 import time
 
 from soaking import MINUTES, bare, joined, luck, same
-from test_kills import fresh, package  # noqa: F401 (a fixture is used by its name)
+from test_kills import package
 
 from conftest import SLOWER, of_daemon, zip_of
 
@@ -139,21 +139,21 @@ class Mix:
         return bare(self.d)
 
 
-def test_mix(fresh, index):  # noqa: F811
+def test_mix(own_cache, index):
     # Deaths that the test itself brings about.
-    fresh.allowed = [r"could not start as a zygote", r"says: Traceback"]
-    mix = Mix(fresh, index, luck("mix"))
+    own_cache.allowed = [r"could not start as a zygote", r"says: Traceback"]
+    mix = Mix(own_cache, index, luck("mix"))
     mix.for_seconds(SECONDS / 6)
     begin = mix.calm()
     mix.for_seconds(SECONDS * 5 / 6)
     end = mix.calm()
     print(json.dumps({"%s %s" % k: n for k, n in sorted(mix.statuses.items(), key=str)}), begin, end)
     assert not mix.wrong, mix.wrong[:10]
-    strange = [line for line in ends_of_tracebacks(fresh.log()) if not DEATH.search(line)]
+    strange = [line for line in ends_of_tracebacks(own_cache.log()) if not DEATH.search(line)]
     assert not strange, strange[:10]
     assert mix.statuses["call", 200] > SECONDS and mix.statuses["deploy", 200] > SECONDS / 10
     assert mix.statuses["run", 0] > SECONDS / 20
-    fresh.check_log()
+    own_cache.check_log()
     same(begin, end)
-    fresh.deployed("after", {"handler.py": "def handler(e): return e"})
-    assert fresh.call("after", "all").json == "all"
+    own_cache.deployed("after", {"handler.py": "def handler(e): return e"})
+    assert own_cache.call("after", "all").json == "all"
