@@ -15,12 +15,14 @@
 struct api;
 struct functions;
 struct store;
+struct index;
 struct jail;
 
 struct api_config {
 	uv_loop_t *loop;
 	struct functions *functions;
 	struct store *store;
+	struct index *index;
 	struct jail *jail;
 	const char *run_dir; /* api.sock and run.sock are made here */
 	const char *listen;  /* "HOST:PORT" or NULL: no TCP */

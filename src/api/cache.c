@@ -8,7 +8,14 @@
 #include <string.h>
 
 #include "api/priv.h"
+#include "index/index.h"
 #include "store/store.h"
+
+struct pruning {
+	struct request **handle;
+	struct store *store;
+	struct store_prune ask;
+};
 
 static void on_text(void *arg, const char *text, const struct err *err)
 {
@@ -57,10 +64,22 @@ static int64_t number(struct request *r, const char *name, int64_t fallback)
 	return errno || end == text || *end ? -1 : n;
 }
 
+static void on_trimmed(void *arg, const struct err *err)
+{
+	struct pruning *p = arg;
+
+	if (err || !*p->handle)
+		on_text(p->handle, NULL, err);
+	else
+		store_prune(p->store, &p->ask, on_text, p->handle);
+	free(p);
+}
+
 void post_cache_prune(struct request *r)
 {
 	int64_t to = number(r, "to", INT64_MAX), older = number(r, "older", 0);
-	struct store_prune ask = { .to_bytes = (uint64_t)to, .older_s = (double)older };
+	const struct api_config *config = &r->server->api->config;
+	struct pruning *p;
 	struct err err;
 
 	if (to < 0 || older < 0 || (to == INT64_MAX && !older)) {
@@ -68,5 +87,9 @@ void post_cache_prune(struct request *r)
 		request_error(r, &err);
 		return;
 	}
-	store_prune(r->server->api->config.store, &ask, on_text, handle_of(r));
+	p = mem_new(struct pruning);
+	p->handle = handle_of(r);
+	p->store = config->store;
+	p->ask = (struct store_prune){ .to_bytes = (uint64_t)to, .older_s = (double)older };
+	index_trim(config->index, (uint64_t)to, on_trimmed, p);
 }

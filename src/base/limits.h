@@ -42,7 +42,9 @@
 #define LIMIT_DOWNLOADS 8
 #define LIMIT_PARTIAL_BYTES (4 * GIB) /* of broken off downloads that are kept */
 #define LIMIT_PARTIAL_S 86400L
-#define LIMIT_EARLY_BYTES (96 * MIB) /* of wheels under way that nobody has asked for yet */
+#define LIMIT_ANSWERS_BYTES (1 * GIB) /* index pages, METADATA, builds' results that are kept */
+#define LIMIT_ANSWERS 100000	      /* files of them */
+#define LIMIT_EARLY_BYTES (96 * MIB)  /* of wheels under way that nobody has asked for yet */
 #define LIMIT_RESOLVE_ROUNDS 20000
 #define LIMIT_RESOLVE_MS (300L * 1000)
 #define LIMIT_REQUIREMENTS_BYTES (1 * MIB) /* one file of them */

@@ -126,7 +126,7 @@ static const struct {
 	  "           what was not used for AGE (30m, 12h, 7d); both may be given. Without: to "
 	  "the\n"
 	  "           budget\n"
-	  "  clean    remove all that may be removed\n"
+	  "  clean    remove all that may be removed, what indexes answered too\n"
 	  "What a running process or a deployed function needs always stays.\n" },
 	{ "daemon",
 	  "usage: pipsqueak daemon [OPTIONS]\n"

@@ -219,6 +219,7 @@ static int open_api(struct daemon *d, struct err *err)
 		.loop = &d->loop,
 		.functions = d->functions,
 		.store = d->store,
+		.index = d->index,
 		.jail = d->jail,
 		.run_dir = jail_start_paths(d->start)->run,
 		.listen = d->opt.listen,

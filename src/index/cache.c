@@ -57,7 +57,7 @@ int cache_open(struct index *index, struct err *err)
 		if (fd_mkdirs(path, 0755, err) < 0)
 			return -1;
 	}
-	partial_clean(index);
+	partial_clean(index, LIMIT_PARTIAL_BYTES);
 	return workdir_open(all, 0700, &index->tmp, &index->tmp_lock, err) < 0
 		       ? -1
 		       : open_salt(index, err);
@@ -92,7 +92,7 @@ int cache_temp(const struct index *index, char **out_path, struct err *err)
 	return fd;
 }
 
-int cache_put(const struct index *index, const char *path, const struct buf *data, struct err *err)
+int cache_put(struct index *index, const char *path, const struct buf *data, struct err *err)
 {
 	auto_free char *temp = NULL;
 	auto_close int fd = cache_temp(index, &temp, err);
@@ -108,6 +108,7 @@ int cache_put(const struct index *index, const char *path, const struct buf *dat
 		unlink(temp);
 		return -1;
 	}
+	atomic_fetch_add(&index->put_bytes, data->len);
 	return 0;
 }
 

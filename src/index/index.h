@@ -118,6 +118,12 @@ bool index_has_built(const struct index *index, const struct lock *lock);
 /* Is an sdist being looked at or built? */
 bool index_is_busy(const struct index *index);
 
+/* Kept answers of indexes go, the least recently used first, until they are no more than to_bytes;
+ * with 0 so do broken off downloads. They are kept below LIMIT_ANSWERS_BYTES without being asked.
+ * done is never called before this returns. */
+typedef void (*index_trimmed_fn)(void *arg, const struct err *err);
+void index_trim(struct index *index, uint64_t to_bytes, index_trimmed_fn done, void *arg);
+
 /* Resolve. progress may be NULL. done is called once, maybe before this returns (when the source
  * of resolvers fails at once); the request's strings are copied. Kinds of error: ERR_USAGE
  * (malformed input, no settings), ERR_NOT_FOUND (no such package, no wheel that fits),

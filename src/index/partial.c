@@ -55,7 +55,7 @@ int partial_sum(int fd, struct sha *sum, uint64_t *out_bytes)
 	return 0;
 }
 
-void partial_clean(const struct index *index)
+void partial_clean(const struct index *index, uint64_t to_bytes)
 {
 	auto_free char *all = cache_path(index, "partial", "");
 	DIR *dir = opendir(all);
@@ -70,7 +70,7 @@ void partial_clean(const struct index *index)
 		if (fd < 0 || !take(fd, path, &st))
 			continue; /* "." and "..", too */
 		kept += (uint64_t)st.st_size;
-		if (st.st_size >= PARTIAL_WORTH && kept <= LIMIT_PARTIAL_BYTES &&
+		if (st.st_size >= PARTIAL_WORTH && kept <= to_bytes &&
 		    time(NULL) - st.st_mtim.tv_sec < LIMIT_PARTIAL_S)
 			continue;
 		kept -= (uint64_t)st.st_size;

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -51,8 +52,10 @@ struct index {
 	struct sdist *to_build; /* waiting for their turn */
 	struct resolve *resolves;
 	struct wheel_job *jobs;
-	uint64_t early_bytes; /* of wheels that are fetched because they are likely */
-	int downloads;	      /* wheels being downloaded now: at most LIMIT_DOWNLOADS */
+	atomic_ulong put_bytes; /* answers kept since the last look at how much they are */
+	bool trimmed;		/* there was one */
+	uint64_t early_bytes;	/* of wheels that are fetched because they are likely */
+	int downloads;		/* wheels being downloaded now: at most LIMIT_DOWNLOADS */
 };
 
 struct index *index_ref(struct index *index);
@@ -66,7 +69,7 @@ warn_unused int cache_open(struct index *index, struct err *err);
 void cache_close(struct index *index);
 char *cache_path(const struct index *index, const char *kind, const char *name);
 /* Write under a temporary name, then rename. */
-warn_unused int cache_put(const struct index *index, const char *path, const struct buf *data,
+warn_unused int cache_put(struct index *index, const char *path, const struct buf *data,
 			  struct err *err);
 /* A new temporary file open for writing; *out_path is to be freed. */
 warn_unused int cache_temp(const struct index *index, char **out_path, struct err *err);
@@ -76,7 +79,11 @@ warn_unused int cache_temp(const struct index *index, char **out_path, struct er
 #define PARTIAL_WORTH ((off_t)MIB) /* less is not kept */
 int partial_open(const struct index *index, const char *sha256, bool make, char **out_path);
 warn_unused int partial_sum(int fd, struct sha *sum, uint64_t *out_bytes);
-void partial_clean(const struct index *index); /* at open: what is old, or too much */
+/* What is old, or too much: more than so many bytes in all. */
+void partial_clean(const struct index *index, uint64_t to_bytes);
+
+/* trim.c: when a resolution has ended. Keeps the answers of indexes below LIMIT_ANSWERS_BYTES. */
+void trim_if_due(struct index *index);
 
 /* Is it a file of ours and how old? -1: not there. */
 double cache_age_s(const char *path);

@@ -69,6 +69,8 @@ static void finish(struct resolve *r, struct lock *lock, const struct err *err)
 	r->over = true;
 	if (err && !r->index->closing)
 		cache_distrust(r->index);
+	if (!r->index->closing)
+		trim_if_due(r->index);
 	for (struct resolve **p = &r->index->resolves; *p; p = &(*p)->next)
 		if (*p == r) {
 			*p = r->next;

@@ -342,6 +342,8 @@ def test_the_verbs_of_the_cache(own_store, index):
         assert own_store.cli("cache", *bad).returncode == 2
     own_store.becomes(lambda: "gone-1.0" not in (own_store.cli("cache", "clean"), own_store.cli("cache", "ls"))[1].stdout)
     assert "kept-1.0" in own_store.cli("cache", "ls").stdout  # a deployed function needs it
+    for answers in ("pages", "metadata", "builds", "partial"):
+        assert os.listdir(os.path.join(own_store.base, "cache", "index", answers)) == []
     assert own_store.call("keeper").json == 1
     assert own_store.cli("cache", "verify").returncode == 0
     assert run(own_store, index, "--with", "gone", "-c", "import gone; print(gone.x)").stdout == "2\n"
