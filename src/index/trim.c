@@ -141,10 +141,9 @@ static void start(struct index *index, const struct trim *spec)
 
 void index_trim(struct index *index, uint64_t to_bytes, index_trimmed_fn done, void *arg)
 {
-	start(index, &(struct trim){ .to_bytes = to_bytes,
-				     .to_files = SIZE_MAX,
-				     .done = done,
-				     .arg = arg });
+	start(index,
+	      &(struct trim){
+		      .to_bytes = to_bytes, .to_files = SIZE_MAX, .done = done, .arg = arg });
 }
 
 void trim_if_due(struct index *index)
