@@ -97,7 +97,7 @@ static void work_trim(uv_work_t *work)
 	for (size_t i = 0; i < array_len(kinds) && rc == 0; i++)
 		rc = load(t->index, kinds[i], &all, &t->err);
 	left = all.n;
-	if (rc == 0)
+	if (rc == 0 && all.n)
 		qsort(all.v, all.n, sizeof(*all.v), by_use);
 	for (size_t i = 0; i < all.n; i++) {
 		if (rc == 0 && (all.bytes > t->to_bytes || left > t->to_files)) {
