@@ -215,7 +215,7 @@ def go_on(state, kept):
 def main():
     words_given = sys.argv[1:]
     state = State()
-    state.words, state.clean_environment = words, clean_environment
+    state.words, state.clean_environment, state.forget_paths = words, clean_environment, forget_paths
     if sys.path and os.path.abspath(sys.path[0]) == LIB:
         del sys.path[0]
     again = words_given[0] == "again"

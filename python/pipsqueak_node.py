@@ -295,6 +295,7 @@ def become_node(state, stream, names, watched):
         fields[c.T_LEFT] += ["failed=" + name for name, _ in failed]
         tell_failed(failed)
     reseeding["remember"](state)
+    state.forget_paths()  # each child would: a fifth of the pages that a child of pandas copies
     # Never collect between import and freeze: a collection writes to every object it visits.
     gc.freeze()
     c.collapse()

@@ -16,7 +16,11 @@ def number(bits):
 
 
 def seed_numpy(numpy):
-    numpy.random.seed()
+    """As numpy.random.seed() does: that makes a SeedSequence, which writes to twice as many pages."""
+    try:
+        numpy.random.set_state(("MT19937", memoryview(os.urandom(2496)).cast("I"), 624))
+    except (TypeError, ValueError):  # another generator was put in its place
+        numpy.random.seed()
 
 
 def seed_faker(faker):
@@ -156,6 +160,17 @@ def kinds():
     return tuple(found)
 
 
+def seeded_anyway(state):
+    """Ids of generators that the interpreter seeds after each fork, or the table does."""
+    found = [getattr(sys.modules.get("random"), "_inst", None)]
+    if any(name == "numpy" for name, _, _ in state.tables):
+        of_all = getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
+        inner = getattr(of_all, "_bit_generator", None)
+        if type(inner).__name__ == "MT19937":
+            found += [of_all, inner]
+    return {id(thing) for thing in found}
+
+
 def remember(state):
     """What of the table is loaded (a child that looks for itself pays a copied page for each row);
     and references, weak where they can be, to every generator that exists before the fork."""
@@ -167,7 +182,7 @@ def remember(state):
     import _weakref
 
     skip = getattr(sys.modules.get("random"), "SystemRandom", ())
-    seen = {id(ref()) for ref in state.seeds}
+    seen = {id(ref()) for ref in state.seeds} | seeded_anyway(state)
     ours = {}  # is objects' type one of the wanted?
     for thing in gc.get_objects():
         kind = type(thing)

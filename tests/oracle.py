@@ -56,7 +56,7 @@ SETS = {
 
 # What was uploaded before a moment; and for other interpreters.
 DATED = [("pandas\nflask", "2024-06-01T00:00:00Z"), ("boto3\nrequests", "2023-03-01T12:00:00Z"),
-         ("fastapi[all]", "2025-01-15T00:00:00Z"), ("jupyterlab", "2022-10-01T00:00:00Z")]
+         ("fastapi[all]", "2025-01-15T00:00:00Z"), ("notebook", "2022-10-01T00:00:00Z")]
 PYTHONS = ["pandas\nscikit-learn\nmatplotlib", "aiohttp\nuvicorn[standard]", "tomli; python_version < '3.11'\nrich",
            "sqlalchemy\ngrpcio\nlxml"]
 

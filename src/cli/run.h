@@ -15,7 +15,7 @@ struct run_options {
 	struct required required;
 	struct words reads, writes, envs;
 	const char *from; /* the requirement whose command is to run */
-	bool timing, quiet, json, allow_all, env_all, write_cwd;
+	bool timing, quiet, json, allow_all, env_all, write_cwd, net;
 	const char *kind;    /* "file" "stdin" "code" "module" "prompt" "command" "lock" */
 	const char *project; /* "lock": the directory; code: the script */
 	int result;	     /* "lock": where it goes; -1: none */

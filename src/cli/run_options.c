@@ -33,10 +33,10 @@ static int permission(struct run_options *o, const char *arg)
 		usage_error("run", "--allow-read needs a path: --allow-read=PATH");
 		return 2;
 	}
-	if (strcmp(arg, "--allow-net") == 0 || strncmp(arg, "--allow-net=", 12) == 0) {
-		usage_error("run",
-			    "--allow-net is not in this release: scripts have the loopback of "
-			    "their own network only");
+	if (strcmp(arg, "--allow-net") == 0)
+		return (o->net = true);
+	if (strncmp(arg, "--allow-net=", 12) == 0) {
+		usage_error("run", "--allow-net takes no hosts: it allows the whole network");
 		return 2;
 	}
 	return 0;

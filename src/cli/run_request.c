@@ -207,6 +207,8 @@ static int add_grants(struct build *b, struct err *err)
 {
 	const struct run_options *o = b->o;
 
+	if (o->net)
+		wire_list_add(&b->flags, "allow-net");
 	if (o->allow_all)
 		return grant_all(b, err);
 	if (o->write_cwd && grant_named(b, b->cwd, true, err) < 0)

@@ -220,12 +220,23 @@ static void on_born(void *arg, struct zygote_child *child, const struct zygote_t
 		run->events->started(run->arg, &run->result);
 }
 
+/* What -A allows is what there is. */
+static enum zygote_net network_of(const struct run *run)
+{
+	if (script_has_flag(&run->script, "allow-net"))
+		return ZYGOTE_NET_FULL;
+	if (script_has_flag(&run->script, "allow-all") &&
+	    zygotes_have_network(run->f->config.zygotes))
+		return ZYGOTE_NET_ANY;
+	return ZYGOTE_NET_LOOPBACK;
+}
+
 static void fork_from(struct run *run, struct node *n)
 {
 	const struct run_request *r = &run->script.r;
 	struct zygote_fork spec = {
 		.role = ZYGOTE_RUN,
-		.net = ZYGOTE_NET_LOOPBACK,
+		.net = network_of(run),
 		.env_path = run->env_path,
 		.stdio = { r->stdio[0], r->stdio[1], r->stdio[2] },
 		.own_id = true,

@@ -174,9 +174,10 @@ static int parse_network(struct function_settings *s, json_t *v, struct err *err
 		s->net = ZYGOTE_NET_NONE;
 	else if (text && strcmp(text, "loopback") == 0)
 		s->net = ZYGOTE_NET_LOOPBACK;
+	else if (json_is_true(v) || (text && strcmp(text, "full") == 0))
+		s->net = ZYGOTE_NET_FULL;
 	else
-		return bad(err, "network",
-			   "\"none\" or \"loopback\" (other networks are not supported yet)");
+		return bad(err, "network", "\"none\", \"loopback\" or \"full\"");
 	return 0;
 }
 
@@ -268,6 +269,7 @@ int function_settings_parse(const char *json, size_t len, struct function_settin
 
 int function_settings_print(const struct function_settings *s, struct buf *out, struct err *err)
 {
+	static const char *const networks[] = { "none", "loopback", "full" };
 	json_t *entry = json_array(), *env = json_object(), *root;
 	char *text;
 	int ret;
@@ -283,9 +285,8 @@ int function_settings_print(const struct function_settings *s, struct buf *out, 
 	root = json_pack("{s:o, s:I, s:I, s:f, s:i, s:I, s:s, s:o, s:b}", "entry", entry, "memory",
 			 (json_int_t)s->memory_bytes, "tmp", (json_int_t)s->tmp_bytes, "timeout",
 			 (double)s->timeout_ms / 1000.0, "concurrency", (int)s->concurrency,
-			 "processes", (json_int_t)s->pids, "network",
-			 s->net == ZYGOTE_NET_LOOPBACK ? "loopback" : "none", "env", env, "reuse",
-			 s->reuse);
+			 "processes", (json_int_t)s->pids, "network", networks[s->net], "env", env,
+			 "reuse", s->reuse);
 	must(root);
 	if (s->python)
 		json_object_set_new(root, "python", json_string(s->python));

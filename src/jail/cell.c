@@ -129,7 +129,7 @@ void jail_make_cell(struct jail *jail, const struct cell_spec *spec, cell_fn don
 	making->mode = spec->mode;
 	making->cell = mem_new(struct cell);
 	making->cell->jail = jail;
-	making->cell->init = -1;
+	making->cell->init = making->cell->network = -1;
 	making->cell->ended = true; /* no init yet */
 	for (int i = 0; i < NS_COUNT; i++)
 		making->cell->ns[i] = -1;
@@ -152,6 +152,39 @@ void jail_make_cell(struct jail *jail, const struct cell_spec *spec, cell_fn don
 	link_ask(&jail->maker, &m, on_made, making);
 }
 
+struct connecting {
+	struct cell *cell;
+	cell_fn done;
+	void *arg;
+};
+
+static void on_connected(void *arg, struct wire_msg *m, const struct err *err)
+{
+	struct connecting *c = arg;
+	struct err own = ERR_INIT;
+
+	if (!err) {
+		c->cell->network = wire_take_fd(m, 0);
+		if (c->cell->network < 0)
+			err_set(&own, ERR_SYSTEM, "the net helper's answer lacks a descriptor");
+	} else {
+		own = *err;
+	}
+	c->done(c->arg, c->cell, own.kind ? &own : NULL);
+	free(c);
+}
+
+void jail_connect_cell(struct cell *cell, cell_fn done, void *arg)
+{
+	struct connecting *c = mem_new(struct connecting);
+	auto_msg struct wire_msg m;
+
+	*c = (struct connecting){ cell, done, arg };
+	wire_init(&m, WIRE_ATTACH, 0);
+	dup_into(&m, cell->ns[NS_NET]);
+	link_ask(&cell->jail->net, &m, on_connected, c);
+}
+
 void jail_free_cell(struct cell *cell)
 {
 	if (!cell)
@@ -159,6 +192,7 @@ void jail_free_cell(struct cell *cell)
 	if (cell->init >= 0)
 		syscall(SYS_pidfd_send_signal, cell->init, SIGKILL, NULL, 0);
 	fd_close(&cell->init);
+	fd_close(&cell->network);
 	for (int i = 0; i < NS_COUNT; i++)
 		fd_close(&cell->ns[i]);
 	cell->freed = true;

@@ -20,6 +20,7 @@ struct cell {
 	struct jail *jail;
 	int ns[NS_COUNT];	/* -1: it has none of its own */
 	uint64_t ino[NS_COUNT]; /* identity of each namespace; 0 where ns is -1 */
+	int network;		/* its way out: closed, there is none; -1: it has none */
 	int init;		/* pidfd; -1: a node's cell has no init */
 	pid_t init_pid;
 	uint32_t uid, gid; /* what its process is, in the cell's own map */
@@ -45,6 +46,9 @@ struct cell_spec {
 typedef void (*cell_fn)(void *arg, struct cell *cell, const struct err *err);
 /* The callee owns the cell. done is always called later, never from inside. */
 void jail_make_cell(struct jail *jail, const struct cell_spec *spec, cell_fn done, void *arg);
+/* Give a cell that has a network namespace the way out of it, through pasta. done is called later;
+ * on failure the cell is as it was. */
+void jail_connect_cell(struct cell *cell, cell_fn done, void *arg);
 /* Closes it; its init, and so every process in it, is killed. NULL is fine. */
 void jail_free_cell(struct cell *cell);
 

@@ -153,8 +153,9 @@ static void on_timer(uv_timer_t *timer)
 	struct jail *jail = timer->data;
 	uint64_t now = clock_us();
 	bool maker = expire(&jail->maker, now), keeper = expire(&jail->keeper, now);
+	bool net = expire(&jail->net, now);
 
-	if (!maker && !keeper)
+	if (!maker && !keeper && !net)
 		uv_timer_stop(timer);
 }
 
@@ -221,13 +222,15 @@ int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out, stru
 	jail->start = start;
 	jail->maker.phase = WIRE_FROM_MAKER;
 	jail->keeper.phase = WIRE_FROM_KEEPER;
+	jail->net.phase = WIRE_FROM_MAKER; /* it answers as the maker does */
 	must(uv_timer_init(loop, &jail->timer) == 0);
 	jail->timer.data = jail;
 	must(uv_timer_start(&jail->timer, on_timer, 500, 500) == 0);
 	if (await_maker(start->maker, err) < 0)
 		return -1;
 	if (link_open(jail, &jail->maker, "cell maker", start->maker, err) < 0 ||
-	    link_open(jail, &jail->keeper, "keeper", start->keeper, err) < 0)
+	    link_open(jail, &jail->keeper, "keeper", start->keeper, err) < 0 ||
+	    link_open(jail, &jail->net, "pasta (package passt)", start->net, err) < 0)
 		return -1;
 	id_block_init(&jail->ids, start->ids);
 	for (int i = 0; i < 2; i++)
@@ -240,6 +243,8 @@ int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out, stru
 	jail_watch(jail, start->maker_pid, NULL, NULL);
 	if (start->keeper_pid > 0)
 		jail_watch(jail, start->keeper_pid, NULL, NULL);
+	if (start->net_pid > 0)
+		jail_watch(jail, start->net_pid, NULL, NULL);
 	*out = jail;
 	return 0;
 }
@@ -255,14 +260,19 @@ void jail_close(struct jail *jail)
 		settle(&jail->maker, jail->maker.pending->id, NULL, &err);
 	while (jail->keeper.pending)
 		settle(&jail->keeper, jail->keeper.pending->id, NULL, &err);
+	while (jail->net.pending)
+		settle(&jail->net, jail->net.pending->id, NULL, &err);
 	uv_timer_stop(&jail->timer);
 	uv_poll_stop(&jail->maker.poll);
+	if (jail->net.sock >= 0)
+		uv_poll_stop(&jail->net.poll);
 	if (jail->keeper.sock >= 0)
 		uv_poll_stop(&jail->keeper.poll);
 	reaper_close(jail);
 	slots_close(jail);
 	fd_close(&jail->maker.sock); /* the maker ends; the keeper removes its cgroups and ends */
 	fd_close(&jail->keeper.sock);
+	fd_close(&jail->net.sock);
 	id_block_done(&jail->ids);
 	buf_done(&jail->filters[0]);
 	buf_done(&jail->filters[1]);
@@ -334,16 +344,25 @@ int jail_describe(const struct jail *jail, struct buf *out, struct err *err)
 	if (jail->start->ids == 1)
 		json_array_append_new(weaker, json_string("one id: nodes and instances are kept "
 							  "apart by namespaces, not by ids"));
-	o = json_pack("{s:s, s:s, s:i, s:I, s:I, s:b, s:i, s:o}", "mode", modes[jail->start->mode],
-		      "kernel", un.release, "landlock_abi", abi, "first_host_id",
-		      (json_int_t)jail->start->host_first, "ids", (json_int_t)jail->start->ids,
-		      "cgroups", slots_any(jail), "cgroup_v1_controllers", jail->start->controllers,
-		      "weaker", weaker);
+	if (jail->start->net < 0)
+		json_array_append_new(weaker, json_string("no pasta (package passt): no sandbox "
+							  "can be given a network"));
+	o = json_pack("{s:s, s:s, s:i, s:I, s:I, s:b, s:i, s:b, s:o}", "mode",
+		      modes[jail->start->mode], "kernel", un.release, "landlock_abi", abi,
+		      "first_host_id", (json_int_t)jail->start->host_first, "ids",
+		      (json_int_t)jail->start->ids, "cgroups", slots_any(jail),
+		      "cgroup_v1_controllers", jail->start->controllers, "network",
+		      jail->start->net >= 0, "weaker", weaker);
 	text = json_dumps(o, JSON_COMPACT);
 	json_decref(o);
 	rc = buf_puts(out, text, err);
 	free(text);
 	return rc;
+}
+
+bool jail_has_network(const struct jail *jail)
+{
+	return jail->start->net >= 0;
 }
 
 bool jail_has_prefix(struct jail *jail, const char *prefix)

@@ -40,5 +40,7 @@ warn_unused int jail_add_prefix(struct jail *jail, const char *prefix, int tree,
 /* A detached mount of the pseudo terminal at `path`, to be a script's /dev/tty, if that is the file
  * that `same` is open on (O_PATH): the client may be where another /dev/pts is mounted. */
 warn_unused int jail_detach_terminal(const char *path, int same, int *out, struct err *err);
+/* Can sandboxes be given a network (is pasta there)? */
+bool jail_has_network(const struct jail *jail);
 /* Can sandboxes show this prefix (reachable, or added)? */
 bool jail_has_prefix(struct jail *jail, const char *prefix);

@@ -37,7 +37,7 @@ struct slots;
 struct jail {
 	uv_loop_t *loop;
 	struct jail_start *start;
-	struct link maker, keeper;
+	struct link maker, keeper, net;
 	uv_timer_t timer; /* requests that are not answered */
 	struct reaper *reaper;
 	struct slots *slots;

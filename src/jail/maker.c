@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <net/if.h>
 #include <poll.h>
@@ -119,6 +121,44 @@ static int loopback_up(struct err *err)
 	return 0;
 }
 
+/* No way to 169.254.0.0/16, where a cloud's machines tell their credentials: pasta would pass it on
+ * like any other address. Routes are not the sandboxed code's to change. */
+static int fence(struct err *err)
+{
+	struct {
+		struct nlmsghdr head;
+		struct rtmsg route;
+		struct rtattr attr;
+		unsigned char to[4];
+	} ask = {
+		.head = { .nlmsg_len = sizeof(ask),
+			  .nlmsg_type = RTM_NEWROUTE,
+			  .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL },
+		.route = { .rtm_family = AF_INET,
+			   .rtm_dst_len = 16,
+			   .rtm_table = RT_TABLE_MAIN,
+			   .rtm_protocol = RTPROT_STATIC,
+			   .rtm_scope = RT_SCOPE_UNIVERSE,
+			   .rtm_type = RTN_UNREACHABLE },
+		.attr = { .rta_len = RTA_LENGTH(4), .rta_type = RTA_DST },
+		.to = { 169, 254, 0, 0 },
+	};
+	auto_close int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	struct {
+		struct nlmsghdr head;
+		struct nlmsgerr said;
+	} answer;
+
+	if (sock < 0 || send(sock, &ask, sizeof(ask), 0) < 0)
+		return err_sys(err, errno, "asking for a route");
+	if (recv(sock, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer.head) + 4 ||
+	    answer.head.nlmsg_type != NLMSG_ERROR)
+		return err_set(err, ERR_SYSTEM, "the kernel's answer about a route is broken");
+	if (answer.said.error)
+		return err_sys(err, -answer.said.error, "adding a route");
+	return 0;
+}
+
 /* A node's mounts are its root's, but nothing writable is shared. */
 static int renew_private(struct err *err)
 {
@@ -148,9 +188,9 @@ static int build_cell(const struct cell_request *r, struct err *err)
 	} else if (rootfs_enter_cell(&cell, err) < 0) {
 		return -1;
 	}
-	if (r->mode & MAKER_NEW_NET)
-		return loopback_up(err);
-	return 0;
+	if (r->mode & MAKER_FENCE_NET && fence(err) < 0)
+		return -1;
+	return r->mode & MAKER_NEW_NET ? loopback_up(err) : 0;
 }
 
 /* proc: this process's own /proc, whose pid namespace knows it as pid. */

@@ -28,11 +28,12 @@
 #include "base/err.h"
 
 enum maker_bits {
-	MAKER_IN_USER = 1,  /* the parent user namespace comes along; else the daemon's */
-	MAKER_IN_PID = 2,   /* the pid namespace to descend from comes along; else the daemon's */
-	MAKER_COPY_MNT = 4, /* a node: copies its root's mounts, no root of its own */
-	MAKER_NEW_PID = 8,  /* has a pid namespace and an init */
-	MAKER_NEW_NET = 16, /* has a network namespace, loopback up; else the maker's dead one */
+	MAKER_IN_USER = 1,    /* the parent user namespace comes along; else the daemon's */
+	MAKER_IN_PID = 2,     /* the pid namespace to descend from comes along; else the daemon's */
+	MAKER_COPY_MNT = 4,   /* a node: copies its root's mounts, no root of its own */
+	MAKER_NEW_PID = 8,    /* has a pid namespace and an init */
+	MAKER_FENCE_NET = 32, /* with it: link-local addresses cannot be reached */
+	MAKER_NEW_NET = 16,   /* has a network namespace, loopback up; else the maker's dead one */
 };
 
 /* One line of a uid_map, used for gids too. */

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "jail/keeper.h"
+#include "jail/pasta.h"
 #include "jail/start_priv.h"
 
 /* Ids that Debian's useradd and systemd leave alone (systemd's UIDS-GIDS.md): 0x70000000 up. */
@@ -277,6 +279,32 @@ static int place(int tree, const char *at, struct err *err)
 	return 0;
 }
 
+/* The device that pasta makes a cell's interface with. Where udev has not opened it to all, root's
+ * daemon, which is nobody, could not use it: so while still host root a node of its own is made, on
+ * a file system that nobody else sees. What can be done with it is up to rights over the network
+ * namespace, as ever. -1: then it is as it is on this host. */
+static int make_tun(void)
+{
+	auto_close int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+	auto_close int fd = -1;
+
+	if (fs < 0 || syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "size", "4096", 0) < 0 ||
+	    syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	fd = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+	if (fd < 0 || mknodat(fd, "tun", S_IFCHR | 0600, makedev(10, 200)) < 0 ||
+	    fchmodat(fd, "tun", 0666, 0) < 0)
+		return -1;
+	return fd_steal(&fd);
+}
+
+static void place_tun(int tun, struct err *err)
+{
+	if (tun >= 0 && (place(tun, HIDDEN "/net", err) < 0 ||
+			 mount(HIDDEN "/net/tun", "/dev/net/tun", NULL, MS_BIND, NULL) < 0))
+		log_debug("start", "/dev/net/tun stays as it is: %s", strerror(errno));
+}
+
 #define PLACES (4 + START_PREFIXES)
 
 /* Root's daemon is nobody on the host: it may not walk to directories below root's home, say. So
@@ -320,6 +348,28 @@ static int place_all(struct jail_start *s, const int trees[PLACES], struct err *
 	return 0;
 }
 
+/* Without pasta no sandbox has a network: that is said when one is asked for. */
+static int start_net(struct jail_start *s, struct err *err)
+{
+	int pair[2];
+
+	if (!pasta_is_installed())
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, errno, "socketpair");
+	s->net_pid = fork();
+	if (s->net_pid < 0)
+		return err_sys(err, errno, "fork");
+	if (s->net_pid == 0) {
+		close(pair[0]);
+		fd_close(&s->keeper);
+		pasta_main(pair[1]);
+	}
+	close(pair[1]);
+	s->net = pair[0];
+	return 0;
+}
+
 static void exec_maker(const struct jail_start *s, int sock)
 {
 	auto_free char *path = mem_printf("%s/pipsqueak-maker", s->paths.lib);
@@ -346,6 +396,11 @@ static int start_maker(struct jail_start *s, struct err *err)
 	close(pair[1]);
 	s->maker = pair[0];
 	return 0;
+}
+
+static int start_helpers(struct jail_start *s, struct err *err)
+{
+	return start_net(s, err) < 0 ? -1 : start_maker(s, err);
 }
 
 static int choose_mode(struct jail_start *s, const struct jail_start_config *c, struct err *err)
@@ -396,7 +451,7 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 			 struct err *err)
 {
 	struct map_helper helper = { .go = -1 };
-	int trees[PLACES];
+	int trees[PLACES], tun = s->mode == JAIL_ROOT ? make_tun() : -1;
 
 	if (s->mode != JAIL_ONE_ID && start_map_helper(s, &helper, err) < 0)
 		return -1;
@@ -421,7 +476,12 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 		return err_sys(err, errno, "dropping groups");
 	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		return err_sys(err, errno, "taking the daemon's id");
-	return s->mode == JAIL_ROOT ? place_all(s, trees, err) : 0;
+	if (s->mode != JAIL_ROOT)
+		return 0;
+	if (place_all(s, trees, err) < 0)
+		return -1;
+	place_tun(tun, err);
+	return 0;
 }
 
 int jail_start(const struct jail_start_config *c, struct jail_start **out, struct err *err)
@@ -429,7 +489,7 @@ int jail_start(const struct jail_start_config *c, struct jail_start **out, struc
 	struct jail_start *s = mem_new(struct jail_start);
 	gid_t gid = getegid();
 
-	s->maker = s->keeper = -1;
+	s->maker = s->keeper = s->net = -1;
 	s->user = geteuid();
 	s->group = gid;
 	for (int i = 0; c->prefixes && c->prefixes[i] && s->nprefixes < START_PREFIXES; i++)
@@ -445,7 +505,7 @@ int jail_start(const struct jail_start_config *c, struct jail_start **out, struc
 		if (fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "-500", err) < 0)
 			log_debug("start", "%s", err->text);
 	}
-	if (become_nobody(s, c, gid, err) < 0 || start_maker(s, err) < 0)
+	if (become_nobody(s, c, gid, err) < 0 || start_helpers(s, err) < 0)
 		return -1;
 	*out = s;
 	return 0;

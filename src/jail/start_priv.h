@@ -22,8 +22,8 @@ struct jail_start {
 	uint32_t host_first, ids; /* the daemon's range on the host; ids 1: one id only */
 	uint32_t own_id;	  /* inside the daemon: the id that scripts of `run` carry */
 	uint32_t user, group;	  /* who started the daemon */
-	int maker, keeper;	  /* sockets; -1: none */
-	pid_t maker_pid, keeper_pid;
+	int maker, keeper, net;	  /* sockets; -1: none */
+	pid_t maker_pid, keeper_pid, net_pid;
 	int controllers; /* v1 hierarchies the keeper serves */
 	struct jail_paths paths;
 	struct start_prefix prefixes[START_PREFIXES];

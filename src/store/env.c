@@ -32,7 +32,7 @@ struct env_work {
 	struct env_dist {
 		struct env_work *work;
 		struct lock_dist *dist;
-		bool unpacked; /* its bytecode was not asked for yet */
+		int to_compile; /* parts, until its bytecode is asked for */
 	} * dists;
 	bool late;	/* some bytecode was not there */
 	struct err err; /* the first failure */
@@ -440,8 +440,8 @@ static void on_code(void *arg)
 	one_less(arg);
 }
 
-/* What a wheel's first part holds depends on what the others import (hint.c): none is begun while
- * others are on the point of being there, which takes the same processors. */
+/* What a large wheel's first part holds depends on what the others import (hint.c): none is begun
+ * while others are on the point of being there. Small ones have all in one part. */
 static void start_codes(struct env_work *w)
 {
 	bool wait = false;
@@ -449,12 +449,12 @@ static void start_codes(struct env_work *w)
 	for (size_t i = 0; i < w->lock->ndists && !wait; i++)
 		wait = entry_is_unpacking(w->s, w->lock->dists[i].sha256);
 	w->missing++; /* what is there already is told at once */
-	for (size_t i = 0; i < w->lock->ndists && !wait; i++) {
+	for (size_t i = 0; i < w->lock->ndists; i++) {
 		struct code_want want = { w->lock, &w->lock->dists[i], &w->python, 0 };
 
-		if (!w->dists[i].unpacked)
+		if (w->dists[i].to_compile == 0 || (wait && w->dists[i].to_compile > 1))
 			continue;
-		w->dists[i].unpacked = false;
+		w->dists[i].to_compile = 0;
 		code_make(w->s, &want, on_code, w);
 	}
 	one_less(w);
@@ -471,8 +471,8 @@ static void on_entry(void *arg, const struct err *err)
 		err = &own;
 	if (err && !w->err.kind)
 		w->err = *err;
-	d->unpacked = !err && code_parts(sources) > 0;
-	if (!d->unpacked)
+	d->to_compile = err ? 0 : code_parts(sources);
+	if (!d->to_compile)
 		w->missing--;
 	start_codes(w);
 }
@@ -529,7 +529,7 @@ void store_make_env(struct store *s, const struct lock *lock, const struct store
 	w->progress_arg = arg;
 	w->missing = lock->ndists + 1; /* held until all are asked for */
 	for (size_t i = 0; i < w->lock->ndists; i++) {
-		w->dists[i] = (struct env_dist){ w, &w->lock->dists[i], false };
+		w->dists[i] = (struct env_dist){ w, &w->lock->dists[i], 0 };
 		entry_make(s, w->dists[i].dist, on_entry_progress, on_entry, &w->dists[i]);
 	}
 	one_less(w);

@@ -7,6 +7,8 @@
  * link             carrier  from -> to                   messages
  * cell maker       packet   daemon -> maker              MAKE_CELL SPAWN ADD_PREFIX
  *                           maker's children -> daemon   MADE MAKE_FAILED
+ * net helper       packet   daemon -> net helper         ATTACH
+ *                           its children -> daemon       MADE MAKE_FAILED
  * keeper           packet   daemon -> keeper             CG_MAKE CG_LIMIT CG_ATTACH CG_READ
  *                                                        CG_REMOVE
  *                           keeper -> daemon             CG_DONE
@@ -28,6 +30,7 @@
 	X(SPAWN, 1)	 /* a program inside a cell made before: root zygotes and jobs */     \
 	X(MAKE_CELL, 2)	 /* namespaces for a child to be born into */                         \
 	X(ADD_PREFIX, 4) /* show this interpreter prefix in cells made from now on */         \
+	X(ATTACH, 5)	 /* to the net helper: a network for this namespace */                \
 	X(MADE, 8)                                                                            \
 	X(MAKE_FAILED, 9)                                                                     \
 	/* daemon -> keeper */                                                                \

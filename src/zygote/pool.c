@@ -19,7 +19,22 @@ struct wanted {
 
 int pool_kind(const struct zygote_fork *spec)
 {
-	return (spec->net == ZYGOTE_NET_LOOPBACK) | (spec->own_id ? 2 : 0);
+	return 2 * (int)spec->net + spec->own_id;
+}
+
+static enum zygote_net net_of(int kind)
+{
+	return (enum zygote_net)(kind / 2);
+}
+
+static bool is_out(int kind)
+{
+	return net_of(kind) == ZYGOTE_NET_FULL || net_of(kind) == ZYGOTE_NET_ANY;
+}
+
+static bool is_own_id(int kind)
+{
+	return kind % 2;
 }
 
 static void give_id(void *arg, uint32_t id)
@@ -30,18 +45,10 @@ static void give_id(void *arg, uint32_t id)
 	node_unref(node); /* it is kept while cells of it live: their ids are its */
 }
 
-static void on_cell(void *arg, struct cell *cell, const struct err *err)
+static void finish(struct wanted *w, struct cell *cell, const struct err *err)
 {
-	struct wanted *w = arg;
 	struct zygote_node *node = w->node;
 
-	if (cell) {
-		cell->gone = give_id;
-		cell->gone_arg = node;
-		cell->gone_id = w->id;
-	} else {
-		give_id(node, w->id);
-	}
 	if (w->done) {
 		w->done(w->arg, cell, err);
 	} else {
@@ -56,12 +63,47 @@ static void on_cell(void *arg, struct cell *cell, const struct err *err)
 	free(w);
 }
 
+static void on_connected(void *arg, struct cell *cell, const struct err *err)
+{
+	struct wanted *w = arg;
+
+	if (err && net_of(w->kind) == ZYGOTE_NET_FULL) {
+		struct err copy = *err;
+
+		jail_free_cell(cell);
+		finish(w, NULL, &copy);
+		return;
+	}
+	if (err)
+		log_debug("zygote", "%s", err->text);
+	finish(w, cell, NULL);
+}
+
+static void on_cell(void *arg, struct cell *cell, const struct err *err)
+{
+	struct wanted *w = arg;
+
+	if (!cell) {
+		give_id(w->node, w->id);
+		finish(w, NULL, err);
+		return;
+	}
+	cell->gone = give_id;
+	cell->gone_arg = w->node;
+	cell->gone_id = w->id;
+	if (is_out(w->kind))
+		jail_connect_cell(cell, on_connected, w);
+	else
+		finish(w, cell, NULL);
+}
+
 static void make(struct zygote_node *node, int kind, cell_fn done, void *arg)
 {
 	struct wanted *w = mem_new(struct wanted);
 	uint32_t gid = 0, uid = 0, outside;
 	struct cell_spec spec = { .mode = MAKER_IN_USER | MAKER_IN_PID | MAKER_NEW_PID |
-					  (kind & 1 ? MAKER_NEW_NET : 0),
+					  (net_of(kind) != ZYGOTE_NET_NONE ? MAKER_NEW_NET : 0) |
+					  (is_out(kind) ? MAKER_FENCE_NET : 0),
 				  .in_user = node->cell->ns[NS_USER],
 				  .in_pid = node->root->cell->ns[NS_PID],
 				  .prefix = node->root->prefix,
@@ -70,15 +112,15 @@ static void make(struct zygote_node *node, int kind, cell_fn done, void *arg)
 	node->refs++;
 	*w = (struct wanted){ .node = node, .kind = kind, .done = done, .arg = arg };
 	/* Also a node that shares its parent's id maps the scripts' id. */
-	if (kind & 2 && jail_mode(node->z->jail) != JAIL_ONE_ID) {
+	if (is_own_id(kind) && jail_mode(node->z->jail) != JAIL_ONE_ID) {
 		outside = OWN_INSIDE;
 		spec.host_id = jail_own_id(node->z->jail);
 	} else {
-		outside = kind & 2 ? 0 : id_take(&node->ids);
+		outside = is_own_id(kind) ? 0 : id_take(&node->ids);
 		w->id = outside;
 		spec.host_id = node->host_base + outside;
 	}
-	if (kind & 2)
+	if (is_own_id(kind))
 		uid = jail_user(node->z->jail, &gid);
 	spec.uid = uid;
 	spec.gid = uid == gid ? gid : uid; /* one map serves users and groups */
@@ -98,7 +140,8 @@ void pool_refill(struct zygote_node *node, int kind)
 
 void pool_get(struct zygote_node *node, int kind, cell_fn done, void *arg)
 {
-	node->wanted[kind] = LIMIT_CELL_POOL;
+	/* One with a network has a process beside it. */
+	node->wanted[kind] = is_out(kind) ? 1 : LIMIT_CELL_POOL;
 	if (node->pooled[kind]) {
 		done(arg, node->pool[kind][--node->pooled[kind]], NULL);
 		return;

@@ -69,7 +69,12 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 		 zygote_node_fn done, void *arg);
 
 enum zygote_role { ZYGOTE_INSTANCE, ZYGOTE_RUN, ZYGOTE_RESOLVER };
-enum zygote_net { ZYGOTE_NET_NONE, ZYGOTE_NET_LOOPBACK };
+enum zygote_net {
+	ZYGOTE_NET_NONE,
+	ZYGOTE_NET_LOOPBACK,
+	ZYGOTE_NET_FULL,
+	ZYGOTE_NET_ANY /* full where that can be had, else loopback */
+};
 
 #define ZYGOTE_MOUNTS 25
 struct zygote_mount {
@@ -121,6 +126,8 @@ struct zygote_timing {
 /* child NULL: it could not be started and err says why (ended is not called then). */
 typedef void (*zygote_born_fn)(void *arg, struct zygote_child *child,
 			       const struct zygote_timing *timing, const struct err *err);
+/* Can children have ZYGOTE_NET_FULL on this host? */
+bool zygotes_have_network(const struct zygotes *z);
 /* The node counts as busy from here to `born`. events and ctx are for the child's whole life. */
 void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
 		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg);

@@ -7,7 +7,7 @@
 #include "jail/ids.h"
 #include "zygote/zygote.h"
 
-#define CELL_KINDS 4 /* network x own id */
+#define CELL_KINDS 8 /* network x own id */
 /* In every node's user namespace the id that scripts of `run` carry has this number. */
 #define OWN_INSIDE 0x40000000U
 

@@ -121,7 +121,7 @@ def test_a_node_that_cannot_fork_is_no_harm(own_daemon, index, workdir):
 
 def test_wrong_use(daemon, workdir):
     cases = {("nosuch.py",): (2, "can't open file 'nosuch.py'"), ("--with",): (2, "needs a value"),
-             ("--nosuch", "x.py"): (2, "unknown flag"), ("--allow-net", "-c", "1"): (2, "--allow-net"),
+             ("--nosuch", "x.py"): (2, "unknown flag"), ("--allow-net=host", "-c", "1"): (2, "takes no hosts"),
              ("--with", "nosuch-package-of-pipsqueak-tests", "-c", "1"): (3, "nosuch-package-of-pipsqueak-tests"),
              ("--with", "urllib3==1.26.0", "--with", "urllib3==2.0.0", "-c", "1"): (4, "urllib3"),
              ("--python", "/nosuch/python3", "-c", "1"): (3, "/nosuch/python3")}

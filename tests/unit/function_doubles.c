@@ -221,6 +221,12 @@ static void on_fork(void *arg)
 	c->born(c->born_arg, c, &timing, NULL);
 }
 
+bool zygotes_have_network(const struct zygotes *z)
+{
+	(void)z;
+	return false;
+}
+
 void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
 		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg)
 {
