@@ -52,11 +52,26 @@ static void fail(int sock, uint32_t id, const struct err *err)
  * ready, and its first process ends. */
 static void __attribute__((noreturn)) become_pasta(int netns, int said)
 {
-	static const char *const argv[] = { "pasta", "--config-net", "--quiet",	"-4",
-					    "-t",    "none",	     "-u",	"none",
-					    "-T",    "none",	     "-U",	"none",
-					    "--no-map-gw", "--no-netns-quit", "--dns-forward", PASTA_RESOLVER,
-					    "--netns-only", "--netns", "/proc/self/fd/3", NULL };
+	static const char *const argv[] = { "pasta",
+					    "--config-net",
+					    "--quiet",
+					    "-4",
+					    "-t",
+					    "none",
+					    "-u",
+					    "none",
+					    "-T",
+					    "none",
+					    "-U",
+					    "none",
+					    "--no-map-gw",
+					    "--no-netns-quit",
+					    "--dns-forward",
+					    PASTA_RESOLVER,
+					    "--netns-only",
+					    "--netns",
+					    "/proc/self/fd/3",
+					    NULL };
 	static const char *const env[] = { "PATH=/usr/bin:/bin", NULL };
 	sigset_t none;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -66,8 +81,8 @@ static void __attribute__((noreturn)) become_pasta(int netns, int said)
 		signal(signo, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(said, 2) < 0 ||
-	    dup2(netns, NETNS) < 0 || fcntl(NETNS, F_SETFD, 0) < 0)
+	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(said, 2) < 0 || dup2(netns, NETNS) < 0 ||
+	    fcntl(NETNS, F_SETFD, 0) < 0)
 		_exit(126);
 	syscall(SYS_close_range, NETNS + 1, ~0U, 0);
 	execve(PROGRAM, (char *const *)argv, (char *const *)env);
@@ -84,8 +99,12 @@ static int explain(int said, int status, struct err *err)
 	while ((line = strrchr(text, '\n')) && !line[1])
 		*line = '\0';
 	line = strrchr(text, '\n');
-	return err_set(err, ERR_START, "no network can be had here: %s (pasta ended with status %d)",
-		       line ? line + 1 : *text ? text : "it said nothing", WEXITSTATUS(status));
+	return err_set(err, ERR_START,
+		       "no network can be had here: %s (pasta ended with status %d)",
+		       line    ? line + 1
+		       : *text ? text
+			       : "it said nothing",
+		       WEXITSTATUS(status));
 }
 
 /* 0: it is between the two. */

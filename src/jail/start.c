@@ -484,6 +484,13 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 	return 0;
 }
 
+static void note_prefixes(struct jail_start *s, const char *const *prefixes)
+{
+	for (; prefixes && *prefixes && s->nprefixes < START_PREFIXES; prefixes++)
+		if (strcmp(*prefixes, "/usr") != 0)
+			s->prefixes[s->nprefixes++].prefix = mem_strdup(*prefixes);
+}
+
 int jail_start(const struct jail_start_config *c, struct jail_start **out, struct err *err)
 {
 	struct jail_start *s = mem_new(struct jail_start);
@@ -492,9 +499,7 @@ int jail_start(const struct jail_start_config *c, struct jail_start **out, struc
 	s->maker = s->keeper = s->net = -1;
 	s->user = geteuid();
 	s->group = gid;
-	for (int i = 0; c->prefixes && c->prefixes[i] && s->nprefixes < START_PREFIXES; i++)
-		if (strcmp(c->prefixes[i], "/usr") != 0)
-			s->prefixes[s->nprefixes++].prefix = mem_strdup(c->prefixes[i]);
+	note_prefixes(s, c->prefixes);
 	if (choose_mode(s, c, err) < 0 || make_dirs(s, c, err) < 0)
 		return -1;
 	if (s->mode == JAIL_ROOT) {
