@@ -344,6 +344,7 @@ static int place_all(struct jail_start *s, const int trees[PLACES], struct err *
 			return -1;
 		s->prefixes[i].path = mem_strdup(at);
 	}
+	place_tun(s->tun, err);
 	s->paths = (struct jail_paths){ to[0], to[1], to[2], to[3] };
 	return 0;
 }
@@ -451,7 +452,7 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 			 struct err *err)
 {
 	struct map_helper helper = { .go = -1 };
-	int trees[PLACES], tun = s->mode == JAIL_ROOT ? make_tun() : -1;
+	int trees[PLACES];
 
 	if (s->mode != JAIL_ONE_ID && start_map_helper(s, &helper, err) < 0)
 		return -1;
@@ -476,12 +477,7 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 		return err_sys(err, errno, "dropping groups");
 	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		return err_sys(err, errno, "taking the daemon's id");
-	if (s->mode != JAIL_ROOT)
-		return 0;
-	if (place_all(s, trees, err) < 0)
-		return -1;
-	place_tun(tun, err);
-	return 0;
+	return s->mode == JAIL_ROOT ? place_all(s, trees, err) : 0;
 }
 
 static void note_prefixes(struct jail_start *s, const char *const *prefixes)
@@ -496,7 +492,7 @@ int jail_start(const struct jail_start_config *c, struct jail_start **out, struc
 	struct jail_start *s = mem_new(struct jail_start);
 	gid_t gid = getegid();
 
-	s->maker = s->keeper = s->net = -1;
+	s->maker = s->keeper = s->net = s->tun = -1;
 	s->user = geteuid();
 	s->group = gid;
 	note_prefixes(s, c->prefixes);
@@ -505,6 +501,7 @@ int jail_start(const struct jail_start_config *c, struct jail_start **out, struc
 	if (s->mode == JAIL_ROOT) {
 		if (start_keeper(s, err) < 0)
 			return -1;
+		s->tun = make_tun();
 		/* Inherited by the maker and the inits, which must outlive what they hold; programs
 		 * in sandboxes put it back to 0. */
 		if (fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "-500", err) < 0)

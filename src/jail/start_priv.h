@@ -24,6 +24,7 @@ struct jail_start {
 	uint32_t user, group;	  /* who started the daemon */
 	int maker, keeper, net;	  /* sockets; -1: none */
 	pid_t maker_pid, keeper_pid, net_pid;
+	int tun;	 /* until it is in its place */
 	int controllers; /* v1 hierarchies the keeper serves */
 	struct jail_paths paths;
 	struct start_prefix prefixes[START_PREFIXES];
