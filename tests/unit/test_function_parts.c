@@ -88,7 +88,8 @@ static void test_settings(void **state)
 		"{\"timeout\": 1000}",
 		"{\"concurrency\": 0}",
 		"{\"concurrency\": 1.5}",
-		"{\"network\": \"full\"}",
+		"{\"network\": \"some\"}",
+		"{\"network\": false}",
 		"{\"env\": {\"A\": 1}}",
 		"{\"env\": {\"A=B\": \"\"}}",
 		"{\"env\": {\"LD_PRELOAD\": \"x\"}}",
@@ -104,7 +105,7 @@ static void test_settings(void **state)
 	static const char text[] =
 		"{\"entry\": \"a/b.py:f\", \"memory\": \"256MiB\", \"timeout\": 2.5, \"tmp\": "
 		"\"1g\","
-		" \"env\": {\"A\": \"x=y\"}, \"reuse\": false, \"network\": \"loopback\"}";
+		" \"env\": {\"A\": \"x=y\"}, \"reuse\": false, \"network\": true}";
 	struct function_settings s, again;
 	auto_buf struct buf out = { 0 };
 	struct err err;
@@ -125,7 +126,7 @@ static void test_settings(void **state)
 	assert_int_equal(again.memory_bytes, s.memory_bytes);
 	assert_int_equal(again.timeout_ms, s.timeout_ms);
 	assert_string_equal(again.env[0], "A=x=y");
-	assert_int_equal(again.net, ZYGOTE_NET_LOOPBACK);
+	assert_int_equal(again.net, ZYGOTE_NET_FULL);
 	function_settings_done(&s);
 	function_settings_done(&again);
 }
