@@ -3,7 +3,10 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -11,6 +14,8 @@
 #include "function/locals.h"
 #include "function/priv.h"
 #include "function/upload.h"
+#include "jail/jail.h"
+#include "jail/job.h"
 
 #define RUN_PIDS 4096
 
@@ -225,15 +230,30 @@ static enum zygote_net network_of(const struct run *run)
 {
 	if (script_has_flag(&run->script, "allow-net"))
 		return ZYGOTE_NET_FULL;
-	if (script_has_flag(&run->script, "allow-all") &&
-	    zygotes_have_network(run->f->config.zygotes))
+	if (script_has_flag(&run->script, "allow-all") && jail_has_network(run->f->config.jail))
 		return ZYGOTE_NET_ANY;
 	return ZYGOTE_NET_LOOPBACK;
+}
+
+/* With -A a script sees the host's /etc. The resolver that is named there may be on the host's
+ * loopback, which is not the script's: so a file with the sandbox's own stands in its place. */
+static bool have_resolver(const char *file)
+{
+	static const char text[] = "nameserver " JAIL_RESOLVER "\n";
+	auto_close int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	struct err err;
+
+	if (fd >= 0 && (fchmod(fd, 0644) < 0 || fd_write_all(fd, text, strlen(text), &err) < 0)) {
+		log_warn("function", "'%s' cannot be written", file);
+		unlink(file);
+	}
+	return access(file, R_OK) == 0;
 }
 
 static void fork_from(struct run *run, struct node *n)
 {
 	const struct run_request *r = &run->script.r;
+	auto_free char *resolver = mem_printf("%s/resolv.conf", run->f->state_dir), *hidden = NULL;
 	struct zygote_fork spec = {
 		.role = ZYGOTE_RUN,
 		.net = network_of(run),
@@ -256,6 +276,10 @@ static void fork_from(struct run *run, struct node *n)
 			.to = "/dev/tty",
 			.writable = true,
 		};
+	if (spec.net != ZYGOTE_NET_LOOPBACK && script_has_flag(&run->script, "allow-all"))
+		hidden = realpath("/etc/resolv.conf", NULL);
+	if (hidden && have_resolver(resolver))
+		spec.mounts[spec.nmounts++] = (struct zygote_mount){ -1, resolver, hidden, false };
 	run->node_id = n->id;
 	run->from_root = !n->parent;
 	n->busy++;

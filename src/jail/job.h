@@ -63,6 +63,9 @@ warn_unused int jail_job_start(struct jail *jail, const struct jail_job_spec *sp
 #define JAIL_ENV "/pipsqueak/env" /* the environment tree, inside every sandbox */
 #define JAIL_APP "/app"		  /* a function's code */
 #define JAIL_HOME "/home/user"
+/* Cells ask this address for names; pasta passes that on to the first resolver of the host. Of a
+ * block that nobody routes (RFC 6890). */
+#define JAIL_RESOLVER "192.0.0.53"
 
 /* Children of cells are pid 2 of theirs, and what they start comes next; no zygote may have a pid
  * that one of them has (forksafety rule 1). So programs, and the nodes below a root, begin here. */

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "jail/enter.h"
+#include "jail/job.h"
 #include "wire/messages.h"
 #include "wire/wire.h"
 
@@ -67,7 +68,7 @@ static void __attribute__((noreturn)) become_pasta(int netns, int said)
 					    "--no-map-gw",
 					    "--no-netns-quit",
 					    "--dns-forward",
-					    PASTA_RESOLVER,
+					    JAIL_RESOLVER,
 					    "--netns-only",
 					    "--netns",
 					    "/proc/self/fd/3",

@@ -13,10 +13,6 @@
 
 #include <stdbool.h>
 
-/* Cells ask this address for names; pasta passes that on to the first resolver of the host. Of a
- * block that nobody routes (RFC 6890). */
-#define PASTA_RESOLVER "192.0.0.53"
-
 bool pasta_is_installed(void);
 /* Never returns: exits when the socket ends. */
 __attribute__((noreturn)) void pasta_main(int sock);

@@ -18,7 +18,6 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "jail/job.h"
-#include "jail/pasta.h"
 
 #define BUILD "/mnt"  /* where the template is put together, before the pivot */
 #define TEMPLATE "/t" /* in the maker afterwards */
@@ -146,7 +145,7 @@ static int build_etc(struct err *err)
 		{ "nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n" },
 		{ "host.conf", "multi on\n" },
 		/* Where there is no network, nobody is asked. */
-		{ "resolv.conf", "nameserver " PASTA_RESOLVER "\n" },
+		{ "resolv.conf", "nameserver " JAIL_RESOLVER "\n" },
 	};
 	char from[128], to[128];
 

@@ -76,7 +76,7 @@ enum zygote_net {
 	ZYGOTE_NET_ANY /* full where that can be had, else loopback */
 };
 
-#define ZYGOTE_MOUNTS 25
+#define ZYGOTE_MOUNTS 26
 struct zygote_mount {
 	int tree;	  /* a detached mount (open_tree); or -1 and then: */
 	const char *from; /* a path as the daemon sees it; a detached mount is made of it */
@@ -126,8 +126,6 @@ struct zygote_timing {
 /* child NULL: it could not be started and err says why (ended is not called then). */
 typedef void (*zygote_born_fn)(void *arg, struct zygote_child *child,
 			       const struct zygote_timing *timing, const struct err *err);
-/* Can children have ZYGOTE_NET_FULL on this host? */
-bool zygotes_have_network(const struct zygotes *z);
 /* The node counts as busy from here to `born`. events and ctx are for the child's whole life. */
 void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
 		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg);

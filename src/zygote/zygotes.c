@@ -55,11 +55,6 @@ int zygotes_open(uv_loop_t *loop, struct jail *jail, struct zygotes **out, struc
 	return 0;
 }
 
-bool zygotes_have_network(const struct zygotes *z)
-{
-	return jail_has_network(z->jail);
-}
-
 void zygotes_on_gone(struct zygotes *z, void (*gone)(void *ctx, struct zygote_node *node),
 		     void *ctx)
 {

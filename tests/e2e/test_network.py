@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespa
 HERE, THERE = "pqt-here-%d" % os.getpid(), "pqt-there-%d" % os.getpid()
 ETC = "/etc/netns/" + HERE
 
-# http on every address, names on 10.77.0.1; says where a request came from.
+# http on every address, names on one; says where a request came from.
 SERVER = """
 import http.server, socket, sys, threading
 
@@ -31,7 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def names():
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.bind(("10.77.0.1", 53))
+    s.bind((sys.argv[3], 53))
     while True:
         ask, who = s.recvfrom(512)
         end = ask.index(b"\\0", 12) + 5
@@ -62,8 +62,8 @@ def ip(*words):
     subprocess.run(["ip", *words], check=True)
 
 
-def serve(space, name, port):
-    p = subprocess.Popen(["ip", "netns", "exec", space, "/usr/bin/python3", "-c", SERVER, name, str(port)], stdout=subprocess.PIPE)
+def serve(space, name, port, resolver="10.77.0.1"):
+    p = subprocess.Popen(["ip", "netns", "exec", space, "/usr/bin/python3", "-c", SERVER, name, str(port), resolver], stdout=subprocess.PIPE)
     assert p.stdout.readline() == b"ready\n"
     return p
 
@@ -200,6 +200,24 @@ def test_pasta_ends_with_its_cell(connected):
         run(connected, "--allow-net", code="pass")
     # Ready is one for each node and each of --allow-net and -A.
     connected.becomes(lambda: len(attached(connected)) <= 2 * len(connected.nodes()))
+
+
+def test_a_resolver_on_the_hosts_loopback(internet):
+    """As with systemd-resolved: what stands in the host's /etc/resolv.conf is of no use in a sandbox."""
+    with open(os.path.join(ETC, "resolv.conf"), "w") as f:
+        f.write("nameserver 127.0.0.53\n")
+    server = serve(HERE, "there", 8082, "127.0.0.53")
+    d = ConnectedDaemon(new_base())
+    try:
+        for flag in ("--allow-net", "-A"):
+            assert run(d, flag, code="print(get('http://name.test:8080/'))") == "hello there 10.77.0.2\n"
+    finally:
+        server.kill()
+        server.wait()
+        with open(os.path.join(ETC, "resolv.conf"), "w") as f:
+            f.write("nameserver 10.77.0.1\n")
+        d.stop()
+        shutil.rmtree(d.base)
 
 
 def test_no_way_out(internet):

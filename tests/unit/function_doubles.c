@@ -221,12 +221,6 @@ static void on_fork(void *arg)
 	c->born(c->born_arg, c, &timing, NULL);
 }
 
-bool zygotes_have_network(const struct zygotes *z)
-{
-	(void)z;
-	return false;
-}
-
 void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
 		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg)
 {
@@ -529,6 +523,12 @@ int jail_job_start(struct jail *jail, const struct jail_job_spec *spec, jail_job
 int jail_describe(const struct jail *jail, struct buf *out, struct err *err)
 {
 	return buf_puts(out, "{}", err);
+}
+
+bool jail_has_network(const struct jail *jail)
+{
+	(void)jail;
+	return false;
 }
 
 enum jail_mode jail_mode(const struct jail *jail)
