@@ -8,6 +8,7 @@ user, they are that user, in the one mode this machine gives.
 import os
 import re
 import shutil
+import stat
 import subprocess
 
 import pytest
@@ -17,7 +18,9 @@ from conftest import BUILD, SLOWER, Daemon, new_base
 
 UID = 64007
 ROOT = os.getuid() == 0
+# /dev/net/tun is open to all where udev runs.
 COVER = """for f in passwd subuid subgid; do touch /etc/$f; mount --bind "$0/$f" /etc/$f; done
+[ ! -e /dev/net/tun ] || mount --bind "$0/tun" /dev/net/tun
 exec setpriv --reuid %d --regid %d --clear-groups --inh-caps=-all "$@" """ % (UID, UID)
 
 
@@ -49,6 +52,8 @@ class UsersDaemon(Daemon):
         for name in ("subuid", "subgid"):
             with open(os.path.join(etc, name), "w") as f:
                 f.write("pqtest:%d:65536\n" % 0x60000000 if self.mode == "subids" else "")
+        os.mknod(os.path.join(etc, "tun"), stat.S_IFCHR | 0o666, os.makedev(10, 200))
+        os.chmod(os.path.join(etc, "tun"), 0o666)
         self.give(self.home)
 
     def give(self, path):
@@ -133,6 +138,22 @@ def test_scripts(user):
     assert out.returncode == 7
     out = user.cli("run", "-c", "import os; print(os.getuid(), os.getpid())", cwd=where)
     assert out.stdout == "%d 2\n" % (UID if ROOT else os.getuid()), out.stderr
+
+
+def has_route():
+    with open("/proc/net/route") as f:
+        return any(line.split()[1] == "00000000" for line in f)
+
+
+def test_the_network(user):
+    """Interfaces and a route of its own, by the user's own pasta; nothing of it without the flag."""
+    show = "import socket; print(len(socket.if_nameindex()), sum(1 for _ in open('/proc/net/route')) > 1)"
+    assert user.cli("run", "-c", show).stdout == "1 False\n"
+    out = user.cli("run", "--allow-net", "-c", show)
+    if has_route() and os.path.exists("/dev/net/tun") and not os.statvfs(user.top).f_flag & os.ST_NODEV:
+        assert out.stdout == "2 True\n", out.stderr
+    else:
+        assert out.returncode != 0 and "no network can be had here" in out.stderr
 
 
 def test_what_a_script_may_write(user):
