@@ -152,7 +152,7 @@ def dependencies(fresh, dist, use, home):
         "import sys\nsys.stdout.flush()\n"
         "print('TOPS', *[n for n, m in sys.modules.items() if '.' not in n and 'site-packages' "
         "in (getattr(m, '__file__', None) or '')])\n")
-    out = fresh.run(script, home).stdout.rpartition("TOPS ")[2].split()
+    out = fresh.run(script, home).stdout.rpartition("TOPS")[2].split()
     own = own_modules(fresh.env, dist)
     return [name for name in out if name not in own and not name.startswith("_")]
 
