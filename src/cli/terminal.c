@@ -450,10 +450,10 @@ static void see_opens(struct terminal *t)
 {
 	char events[BLOCK_BYTES] __attribute__((aligned(__alignof__(struct inotify_event))));
 
-	while (read(t->opens, events, sizeof(events)) > 0)
-		continue;
-	t->held = true;
-	t->hung = false;
+	while (read(t->opens, events, sizeof(events)) > 0) {
+		t->held = true;
+		t->hung = false;
+	}
 }
 
 void terminal_react(struct terminal *t, const struct pollfd *fds)
@@ -500,6 +500,7 @@ bool terminal_signal(struct terminal *t, const struct signalfd_siginfo *info)
 	if (!is_proxy(t))
 		return false;
 	if (signo == SIGWINCH) {
+		see_opens(t); /* it may have opened it a moment ago: it is told once, not twice */
 		copy_size(t);
 		/* If it is the script's controlling terminal, that was a signal to the script. */
 		return t->held && tcgetpgrp(t->master) > 0;
