@@ -47,7 +47,9 @@ static int wheel(void *ctx, const char *path, int fd, struct err *err)
 	struct input *in = ctx;
 
 	close(fd);
-	must(++in->given <= LIMIT_NEEDS && strstr(path, ".whl"));
+	/* a wheel or an sdist */
+	must(++in->given <= LIMIT_NEEDS && (strstr(path, ".whl") || strstr(path, ".zip") ||
+					    strstr(path, ".tgz") || strstr(path, ".tar.")));
 	return 0;
 }
 
