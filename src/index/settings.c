@@ -133,27 +133,33 @@ static void add_auth(struct settings *s, struct settings_auth taken)
 	s->auths[s->nauths++] = taken;
 }
 
+/* As written when it does not decode to text (a control character); NULL: there is none. */
+static char *decoded(CURLU *u, CURLUPart what)
+{
+	char *text = part(u, what, CURLU_URLDECODE);
+
+	return text ? text : part(u, what, 0);
+}
+
 /* Take the credentials out of an URL and remember them for its origin. NULL: not an URL. */
 static char *take_auth(struct settings *s, const char *url)
 {
 	CURLU *u = curl_url();
-	char *user, *clean = NULL;
+	char *clean = NULL;
 
 	must(u);
 	if (curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK) {
-		user = part(u, CURLUPART_USER, CURLU_URLDECODE);
-		if (user) {
-			char *password = part(u, CURLUPART_PASSWORD, CURLU_URLDECODE);
+		char *user = decoded(u, CURLUPART_USER), *password = decoded(u, CURLUPART_PASSWORD);
 
+		if (user || password)
 			add_auth(s, (struct settings_auth){
 					    .origin = origin_of(u),
 					    .path = part(u, CURLUPART_PATH, 0),
-					    .user = user,
+					    .user = user ? user : mem_strdup(""),
 					    .password = password ? password : mem_strdup(""),
 				    });
-			curl_url_set(u, CURLUPART_USER, NULL, 0);
-			curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
-		}
+		curl_url_set(u, CURLUPART_USER, NULL, 0);
+		curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
 		clean = part(u, CURLUPART_URL, 0);
 	}
 	curl_url_cleanup(u);

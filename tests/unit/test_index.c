@@ -190,6 +190,19 @@ static void test_settings(void **state)
 	assert_true(settings_is_trusted(s, "http://x.example:81/s/a"));
 	assert_false(settings_is_trusted(s, "https://x.example.org/"));
 	settings_unref(s);
+	/* No user, and one that does not decode to text: neither stays in the URL. */
+	assert_int_equal(settings_parse("{\"index_url\":\"https://:token@h.example/\","
+					"\"extra_index_urls\":[\"https://%12:pw@x.example/s\"]}",
+					NULL, &s, &err),
+			 0);
+	assert_string_equal(s->indexes[0], "https://h.example");
+	assert_string_equal(s->indexes[1], "https://x.example/s");
+	auth = settings_find_auth(s, "https://h.example/a");
+	assert_string_equal(auth->user, "");
+	assert_string_equal(auth->password, "token");
+	auth = settings_find_auth(s, "https://x.example/s");
+	assert_string_equal(auth->user, "%12");
+	settings_unref(s);
 	assert_int_equal(settings_parse(json, "ftp://x", &s, &err), -1);
 	assert_int_equal(settings_parse("[]", NULL, &s, &err), -1);
 	assert_int_equal(settings_parse("{\"find_links\":[5]}", NULL, &s, &err), -1);
