@@ -116,6 +116,8 @@ class Index:
     says instead of the right one. `status`: answer everything with this.
     `metadata`: what the page offers beside a wheel (PEP 658)."""
 
+    ports = set()  # of every index of this run
+
     def __init__(self):
         self.files, self.metadata = {}, {}
         self.cut, self.sha256, self.status = 0, None, None
@@ -138,9 +140,23 @@ class Index:
             def log_message(self, *args):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = self.bind(Handler)
         self.url = "http://127.0.0.1:%d/simple/" % self.server.server_port
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @classmethod
+    def bind(cls, handler):
+        """On a port that no index had before: its URL would stand for what that one said."""
+        turned_down = []
+        while True:
+            server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            if server.server_port not in cls.ports:
+                break
+            turned_down.append(server)
+        for other in turned_down:
+            other.server_close()
+        cls.ports.add(server.server_port)
+        return server
 
     def close(self):
         self.server.shutdown()

@@ -307,8 +307,8 @@ def test_the_mode_is_restored_when_the_script_dies(person):
 
 def test_window_size(person):
     for held in ("f = open('/dev/tty')", "f = sys.stdout"):
-        w = person.code("import os, signal, sys\n%s\nn = []\nsignal.signal(signal.SIGWINCH, lambda *a: n.append(1))\n"
-                        "print(os.get_terminal_size(f.fileno()), flush=True)\nwhile not n: signal.pause()\n"
+        w = person.code("import os, signal, sys, time\n%s\nn = []\nsignal.signal(signal.SIGWINCH, lambda *a: n.append(1))\n"
+                        "print(os.get_terminal_size(f.fileno()), flush=True)\nwhile not n: time.sleep(0.01)\n"
                         "print(os.get_terminal_size(f.fileno()), len(n))" % held, size=(20, 60))
         w.until("columns=60, lines=20")
         w.resize(30, 90)
