@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each script here runs by plain python3 and forked from a zygote: same output, errors, status."""
+import contextlib
 import fcntl
 import os
 import pty
@@ -708,7 +709,8 @@ def on_terminal(how, typed=b"", until=b"", steps=()):
             while pending and shown.count(pending[0][0]) >= pending[0][1]:
                 os.write(master, pending.pop(0)[2])
             if not pending:
-                done = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+                with contextlib.suppress(ChildProcessError):  # the process between us and it has not ended yet
+                    done = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
             if done:
                 break
     result = how((slave, slave, slave), talk)

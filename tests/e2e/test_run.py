@@ -171,7 +171,7 @@ def start(daemon, workdir, code, **kwargs):
 
 @pytest.mark.parametrize("number,text", [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "")])
 def test_signals_reach_the_script(daemon, workdir, number, text):
-    p = start(daemon, workdir, "import time; print('up', flush=True); time.sleep(60)")
+    p = start(daemon, workdir, "import time\nprint('up', flush=True)\nwhile True: time.sleep(0.01)")
     assert p.stdout.readline() == "up\n"
     p.send_signal(number)
     out, err = p.communicate(timeout=20)
