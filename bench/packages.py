@@ -22,6 +22,7 @@ import glob
 import hashlib
 import io
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import ground
 
 NINE = "numpy pandas scipy scikit-learn matplotlib requests flask sqlalchemy boto3".split()
+TOUCHED = 2 << 30
 SCRIPT = "import time; print(time.time())"
 IMPORTS = """import numpy, pandas, scipy.stats, sklearn.linear_model, sklearn.ensemble, matplotlib.pyplot
 import requests, flask, sqlalchemy, boto3
@@ -89,6 +91,7 @@ class Pipsqueak:
             os.rename(os.path.join(self.store, name), os.path.join(self.base, "gone-%d-%s" % (self.gone, name)))
         os.sync()
         self.start()
+        touch_memory()
 
 
 class Uv:
@@ -102,6 +105,7 @@ class Uv:
         venv = os.path.join(self.base, "venv%d" % self.n)
         subprocess.run([self.program, "venv", "-q", venv], env=self.env, check=True)
         os.sync()
+        touch_memory()
         began = time.time()
         subprocess.run([self.program, "pip", "install", "-q", "-p", venv, *options, *dists], env=self.env, check=True)
         return time.time() - began
@@ -114,6 +118,14 @@ class Uv:
         subprocess.run([self.program, "run", "-q", "--no-project", "--with", "pandas", "python", "-c", "import pandas"],
                        env=env, check=True, cwd=self.base)
         return time.time() - began
+
+
+def touch_memory():
+    """A virtual machine's free memory is its host's until it is touched (3 us a page, measured): whoever comes first
+    would pay for all. So it is touched and given back before every clock starts."""
+    with mmap.mmap(-1, TOUCHED) as memory:
+        for at in range(0, TOUCHED, mmap.PAGESIZE):
+            memory[at] = 1
 
 
 def packages(ours, uv, rounds, add):

@@ -14,12 +14,14 @@ Each wheel has an interpreter of its own that compiles this file first: what onl
 """
 import _imp
 import gc
+import marshal
 import os
 import sys
-from _frozen_importlib_external import MAGIC_NUMBER, _code_to_hash_pyc  # importlib.util takes as long as all else
+from _frozen_importlib_external import MAGIC_NUMBER  # importlib.util takes as long as all else
 
 
 MAGIC = int.from_bytes(MAGIC_NUMBER, "little")
+UNCHECKED = MAGIC_NUMBER + b"\1\0\0\0"  # PEP 552: a hash follows, which nobody compares
 TAIL = "." + sys.implementation.cache_tag + ".pyc"
 
 
@@ -37,6 +39,28 @@ def sources(site):
     return sorted(found, key=lambda path: "/tests/" in path or path.startswith("tests/"))
 
 
+def read(path):
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size, blocks = os.fstat(fd).st_size, []
+        while block := os.read(fd, size + 1):
+            blocks.append(block)
+    finally:
+        os.close(fd)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def write(path, *blocks):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        size = sum(map(len, blocks))
+        done = os.writev(fd, blocks)
+        while done < size:
+            done += os.write(fd, b"".join(blocks)[done:])
+    finally:
+        os.close(fd)
+
+
 def target(out, path):
     folder, name = os.path.split(path)
     return os.path.join(out, folder, "__pycache__", name[:-3] + TAIL)
@@ -49,8 +73,7 @@ class Compiler:
 
     def compile(self, path):
         """Write the bytecode; the paths that the module imports, when they are wanted."""
-        with open(os.path.join(self.site, path), "rb") as f:
-            source = f.read()
+        source = read(os.path.join(self.site, path))
         try:
             code = compile(source, os.path.join(self.shown, path), "exec", dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
@@ -62,8 +85,7 @@ class Compiler:
             self.folders.add(folder)
         if self.site == self.out and os.path.lexists(to):
             os.unlink(to)  # uploaded with the sources, by another id
-        with open(to, "wb", 0) as f:
-            f.write(_code_to_hash_pyc(code, _imp.source_hash(MAGIC, source), False))
+        write(to, UNCHECKED + _imp.source_hash(MAGIC, source), marshal.dumps(code))
         return set(self.wheel.imported(path, code)) - {None} if self.wheel else set()
 
 
@@ -115,3 +137,4 @@ def main():
 
 
 main()
+os._exit(0)  # nothing is buffered, and taking an interpreter apart takes longer than a small wheel

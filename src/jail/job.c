@@ -150,8 +150,9 @@ static void on_cell(void *arg, struct cell *cell, const struct err *err)
 					   "LANG=C.UTF-8",
 					   "HOME=" JAIL_HOME,
 					   "MALLOC_TRIM_THRESHOLD_=1073741824",
-					   "MALLOC_TOP_PAD_=4194304",
+					   "MALLOC_TOP_PAD_=16777216",
 					   "MALLOC_MMAP_THRESHOLD_=33554432",
+					   "GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
 					   NULL };
 	struct jail_job *job = arg;
 	struct spawn_spec spec = { .cell = cell,

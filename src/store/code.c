@@ -13,6 +13,10 @@
 #include "base/log.h"
 #include "store/store_priv.h"
 
+/* Where glibc looks whether it may ask for huge pages, as jail/job.c lets it: a compiler's heap in
+ * them costs half of the page faults. */
+#define HUGE_PAGES "/sys/kernel/mm/transparent_hugepage"
+
 struct code_waiter {
 	struct code_waiter *next;
 	code_fn done;
@@ -71,13 +75,24 @@ static void on_built(void *arg, const struct err *err)
 	facts_settle(s);
 }
 
+/* Each process begins with nothing and forks with copies: several work on one wheel only when there
+ * are not enough others to keep the processors busy. */
+static int workers_of(const struct code_work *w)
+{
+	int waiting = 0;
+
+	for (const struct code_work *o = w->s->codes; o; o = o->next)
+		waiting += !o->running && o->part == w->part;
+	return w->sources <= CODE_FIRST || waiting > w->s->cpus ? 1 : w->s->cpus;
+}
+
 static void compile(struct code_work *w)
 {
 	auto_free char *entry = store_entry_path(w->s, w->sha256);
 	auto_free char *from = mem_printf("%s/site", entry);
 	auto_free char *have = store_code_path(w->s, w->sha256, w->tag, 0);
 	auto_free char *shown = mem_printf(JAIL_ENV "/lib/python%s/site-packages", w->version);
-	auto_free char *workers = mem_printf("%d", w->sources > CODE_FIRST ? w->s->cpus : 1);
+	auto_free char *workers = mem_printf("%d", workers_of(w));
 	bool rest = w->part == 1 && access(have, F_OK) == 0;
 	const char *which = rest				      ? "rest"
 			    : code_parts(w->sources) == 2 && !w->part ? "first"
@@ -96,6 +111,9 @@ static void compile(struct code_work *w)
 		.input = &w->hint,
 	};
 
+	if (access(HUGE_PAGES, R_OK) == 0)
+		spec.job.mounts[spec.job.nmounts++] =
+			(struct jail_mount){ HUGE_PAGES, HUGE_PAGES, false };
 	w->running = true;
 	w->s->compilers++;
 	build_start(w->s, &spec, on_built, w);

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,7 +22,8 @@
 #include "base/mem.h"
 #include "store/installer_priv.h"
 
-#define BATCH 16 /* members that one thread takes at a time: neighbours share a directory */
+#define HUGE_PAGE (2 * MIB)
+#define BATCH 16  /* members that one thread takes at a time: neighbours share a directory */
 
 static const struct {
 	const char *scheme, *place;
@@ -39,14 +41,14 @@ struct crew {
 	atomic_size_t next;
 	atomic_bool failed;
 	struct err err; /* the first failure */
+	size_t packed_bytes, whole_bytes; /* of the largest member that is read whole */
 };
 
 struct hand {
 	struct crew *crew;
 	struct libdeflate_decompressor *inflate;
 	EVP_MD_CTX *hash;
-	char *packed, *whole; /* grow to the largest member met */
-	size_t packed_bytes, whole_bytes;
+	char *packed, *whole; /* room for the largest member */
 	char *dir; /* the directory that dir_fd is */
 	int dir_fd;
 	struct imports imports;
@@ -144,27 +146,32 @@ static int make_dirs(struct crew *c, struct err *err)
 
 /* ---- one member ---- */
 
-static char *room(char **at, size_t *have, size_t want)
+static bool is_large(const struct member *m)
 {
-	if (*have < want) {
-		free(*at);
-		*at = mem_zero(1, want);
-		*have = want;
-	}
-	return *at;
+	return m->size > LIMIT_WHOLE_MEMBER_BYTES || m->packed > LIMIT_WHOLE_MEMBER_BYTES;
+}
+
+/* In huge pages where it has any: what is touched costs most, and each member touches it. */
+static char *make_room(size_t bytes)
+{
+	char *p = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+
+	must(p);
+	if (bytes >= HUGE_PAGE)
+		madvise(p, bytes & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
+	return p;
 }
 
 static int read_packed(struct hand *h, const struct member *m, struct err *err)
 {
 	struct crew *c = h->crew;
-	char *to = room(&h->packed, &h->packed_bytes, m->packed + 1);
 	zip_file_t *f;
 	zip_int64_t n = -1;
 
 	pthread_mutex_lock(&c->zip_lock);
 	f = zip_fopen_index(c->w->zip, m->index, ZIP_FL_COMPRESSED);
 	if (f) {
-		n = zip_fread(f, to, m->packed + 1);
+		n = zip_fread(f, h->packed, m->packed + 1);
 		zip_fclose(f);
 	}
 	pthread_mutex_unlock(&c->zip_lock);
@@ -181,7 +188,7 @@ static int unpack_whole(struct hand *h, const struct member *m, const char **out
 		return -1;
 	*out = h->packed;
 	if (m->method == ZIP_CM_DEFLATE) {
-		*out = room(&h->whole, &h->whole_bytes, m->size + 1);
+		*out = h->whole;
 		if (libdeflate_deflate_decompress(h->inflate, h->packed, m->packed, h->whole,
 						  m->size, &n) != LIBDEFLATE_SUCCESS ||
 		    n != m->size)
@@ -215,7 +222,7 @@ static int stream(struct hand *h, const struct member *m, zip_file_t *in, int ou
 	uint64_t left = m->size;
 	zip_int64_t n;
 
-	while ((n = zip_fread(in, room(&h->packed, &h->packed_bytes, MIB), MIB)) > 0) {
+	while ((n = zip_fread(in, h->packed, MIB)) > 0) {
 		if ((uint64_t)n > left)
 			return err_set(err, ERR_CORRUPT, "'%s' is longer than it says", m->name);
 		left -= (uint64_t)n;
@@ -272,16 +279,15 @@ static int unpack_one(struct hand *h, size_t i, struct err *err)
 	const struct member *m = &h->crew->w->members[i];
 	const struct record *r = to_compare(h->crew->w, m);
 	const char *data = NULL, *place = h->crew->places[i];
-	bool large = m->size > LIMIT_WHOLE_MEMBER_BYTES || m->packed > LIMIT_WHOLE_MEMBER_BYTES;
 	auto_close int fd = -1;
 
-	if (!large &&
+	if (!is_large(m) &&
 	    (unpack_whole(h, m, &data, err) < 0 || (r && compare(h, r, data, m->size, err) < 0)))
 		return -1;
 	fd = create(h, m, place, err);
 	if (fd < 0)
 		return -1;
-	if (large)
+	if (is_large(m))
 		return unpack_large(h, m, fd, err);
 	if (fd_write_all(fd, data, m->size, err) < 0)
 		return err_wrap(err, "writing '%s'", place);
@@ -309,6 +315,8 @@ static void *work(void *arg)
 
 	h.inflate = libdeflate_alloc_decompressor();
 	h.hash = EVP_MD_CTX_new();
+	h.packed = make_room(c->packed_bytes);
+	h.whole = make_room(c->whole_bytes);
 	h.imports = (struct imports){ c->w->top_level, json_object() };
 	must(h.inflate && h.hash);
 	while (!atomic_load(&c->failed) &&
@@ -341,10 +349,22 @@ static size_t crew_size(const struct wheel *w)
 	return w->nmembers < 4 * BATCH ? 1 : n;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
 static int find_places(struct crew *c, struct err *err)
 {
+	c->packed_bytes = MIB; /* a piece of a large one */
 	for (size_t i = 0; i < c->w->nmembers; i++) {
-		const char *name = c->w->members[i].name;
+		const struct member *m = &c->w->members[i];
+		const char *name = m->name;
+
+		if (!is_large(m)) {
+			c->packed_bytes = larger(c->packed_bytes, m->packed + 1);
+			c->whole_bytes = larger(c->whole_bytes, m->size + 1);
+		}
 
 		c->places[i] = unpack_place(c->w, name);
 		if (!c->places[i])
