@@ -112,8 +112,8 @@ static void compile(struct code_work *w)
 	};
 
 	if (access(HUGE_PAGES, R_OK) == 0)
-		spec.job.mounts[spec.job.nmounts++] =
-			(struct jail_mount){ HUGE_PAGES, HUGE_PAGES, false };
+		spec.job.mounts[spec.job.nmounts++] = (struct jail_mount){ HUGE_PAGES, HUGE_PAGES,
+									   false };
 	w->running = true;
 	w->s->compilers++;
 	build_start(w->s, &spec, on_built, w);

@@ -23,7 +23,7 @@
 #include "store/installer_priv.h"
 
 #define HUGE_PAGE (2 * MIB)
-#define BATCH 16  /* members that one thread takes at a time: neighbours share a directory */
+#define BATCH 16 /* members that one thread takes at a time: neighbours share a directory */
 
 static const struct {
 	const char *scheme, *place;
@@ -40,7 +40,7 @@ struct crew {
 	pthread_mutex_t zip_lock, lock; /* of libzip; of all else */
 	atomic_size_t next;
 	atomic_bool failed;
-	struct err err; /* the first failure */
+	struct err err;			  /* the first failure */
 	size_t packed_bytes, whole_bytes; /* of the largest member that is read whole */
 };
 
@@ -49,7 +49,7 @@ struct hand {
 	struct libdeflate_decompressor *inflate;
 	EVP_MD_CTX *hash;
 	char *packed, *whole; /* room for the largest member */
-	char *dir; /* the directory that dir_fd is */
+	char *dir;	      /* the directory that dir_fd is */
 	int dir_fd;
 	struct imports imports;
 };
