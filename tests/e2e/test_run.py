@@ -165,6 +165,8 @@ def test_permissions_and_their_hints(daemon, workdir):
 
 
 def start(daemon, workdir, code, **kwargs):
+    """As at a prompt: a shell's background job has Ctrl-C ignored, and these tests may run in one."""
+    kwargs["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([CLI, "run", "-c", code], cwd=workdir, env=daemon.environment(), text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
 
