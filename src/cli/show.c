@@ -64,7 +64,7 @@ static void show_node(const json_t *node, const char *indent, bool last, bool ro
 	printf("  [%.0f modules, %.1f MB, %.0f forks, ", number(node, "modules"),
 	       number(node, "memory_bytes") / 1e6, number(node, "uses"));
 	put_age(number(node, "age_s"));
-	printf("]\n");
+	printf("%s%s]\n", *text(node, "tenant") ? ", tenant " : "", text(node, "tenant"));
 	children = json_object_get(node, "children");
 	json_array_foreach(children, i, child)
 		show_node(child, below, i + 1 == json_array_size(children), false);

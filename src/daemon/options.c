@@ -12,6 +12,8 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+#define ROOT_AGE_S 21600
+
 enum option_kind { TEXT, PYTHON, DIST, SIZE, SECONDS, FLAG };
 
 static const struct option {
@@ -45,6 +47,9 @@ static const struct option {
 	{ "--build-time", "SECONDS", "how long one such build may take (600)", SECONDS,
 	  AT(build_s) },
 	{ "--idle", "SECONDS", "exit after doing nothing for so long", SECONDS, AT(idle_s) },
+	{ "--root-age", "SECONDS",
+	  "make interpreters anew, with all that sleeps below them, when so old (21600; 0: never)",
+	  SECONDS, AT(root_age_s) },
 	{ "--lib", "DIR", "where the files for sandboxes are", TEXT, AT(lib) },
 	{ "--verbose", NULL, "log more", FLAG, AT(verbose) },
 	{ "--help", NULL, "show this", FLAG, AT(help) },
@@ -277,7 +282,7 @@ static char *find_lib(void)
 
 int options_parse(struct options *o, int argc, char *const *argv, struct err *err)
 {
-	*o = (struct options){ 0 };
+	*o = (struct options){ .root_age_s = ROOT_AGE_S };
 	for (int i = 1; i < argc; i++)
 		if (parse_one(o, argc, argv, &i, err) < 0)
 			return -1;

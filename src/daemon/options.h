@@ -27,6 +27,7 @@ struct options {
 	uint64_t build_memory_bytes; /* 0: LIMIT_BUILD_MEMORY_BYTES */
 	uint64_t build_s;	     /* 0: LIMIT_BUILD_MS */
 	uint64_t idle_s;	     /* exit after idling; 0: never */
+	uint64_t root_age_s;	     /* roots are made anew when so old; 0: never */
 	char *lib;		     /* our own files for sandboxes */
 	bool verbose, help, version;
 	char *state_dir, *cache_dir, *run_dir; /* what follows from dir, user and environment */

@@ -131,6 +131,7 @@ static void activate(struct deploy *d, const char *env_path)
 	v->subject->env_path = env_path;
 	v->subject->own = upload_own_names(dirfd);
 	subject_set_env(v->subject, (const char *const *)v->set.env);
+	subject_set_tenant(v->subject, v->set.isolate ? v->set.tenant : NULL);
 	if (logs_open(v, &d->err) < 0 || store_version(d) < 0 ||
 	    describe_version(v, &json, &d->err) < 0) {
 		deploy_fail(d);

@@ -84,7 +84,7 @@ int functions_logs(struct functions *f, const char *name, struct buf *out, struc
 
 static json_t *node_json(struct functions *f, struct node *n)
 {
-	json_t *adds = json_array(), *children = json_array();
+	json_t *adds = json_array(), *children = json_array(), *o;
 	struct zygote_node_info info;
 
 	zygote_node_info(n->z, &info);
@@ -93,13 +93,18 @@ static json_t *node_json(struct functions *f, struct node *n)
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		if (f->nodes[i]->parent == n)
 			json_array_append_new(children, node_json(f, f->nodes[i]));
-	return json_pack("{s:i, s:s, s:i, s:I, s:I, s:o, s:I, s:f, s:f, s:I, s:o}", "id",
-			 (int)n->id, "python", n->interp->path, "pid", info.pid, "memory_bytes",
-			 (json_int_t)info.unique_bytes, "uses", (json_int_t)n->uses, "adds", adds,
-			 "modules", (json_int_t)n->nmodules, "age_s",
-			 (double)(clock_us() - n->made_us) / 1e6, "unused_s",
-			 (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy,
-			 "children", children);
+	o = json_pack("{s:i, s:s, s:i, s:I, s:I, s:o, s:I, s:f, s:f, s:I, s:o}", "id", (int)n->id,
+		      "python", n->interp->path, "pid", info.pid, "memory_bytes",
+		      (json_int_t)info.unique_bytes, "uses", (json_int_t)n->uses, "adds", adds,
+		      "modules", (json_int_t)n->nmodules, "age_s",
+		      (double)(clock_us() - n->made_us) / 1e6, "unused_s",
+		      (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy,
+		      "children", children);
+	if (n->tenant)
+		json_object_set_new(
+			o, "tenant",
+			json_string(intern_name(&f->names, n->tenant) + strlen("tenant:")));
+	return o;
 }
 
 int functions_tree(struct functions *f, struct buf *out, struct err *err)

@@ -294,6 +294,7 @@ static void load_function(void *ctx, const struct state_function *row)
 
 	v->subject->own = upload_own_names(dirfd);
 	subject_set_env(v->subject, (const char *const *)v->set.env);
+	subject_set_tenant(v->subject, v->set.isolate ? v->set.tenant : NULL);
 	env = lock->ndists ? store_find_env(f->config.store, lock) : NULL;
 	v->subject->env_path = env ? env->path : NULL;
 	subject_load(v->subject);
@@ -365,6 +366,7 @@ int functions_open(const struct functions_config *config, struct functions **out
 	uv_timer_init(config->loop, &f->drain_timer);
 	f->housekeeping.data = f->drain_timer.data = f;
 	uv_unref((uv_handle_t *)&f->housekeeping);
+	renew_open(f);
 	zygotes_on_gone(config->zygotes, on_gone, f);
 	if (fd_mkdirs(f->apps_dir, 0700, err) < 0 || state_open(path, &f->state, err) < 0 ||
 	    load_all(f, err) < 0) {
@@ -440,7 +442,8 @@ void functions_close(struct functions *f)
 	intern_done(&f->names);
 	intern_done(&f->fn_names);
 	state_close(f->state);
-	f->open_timers = 2;
+	f->open_timers = 3;
+	renew_close(f, free_functions);
 	uv_close((uv_handle_t *)&f->housekeeping, free_functions);
 	uv_close((uv_handle_t *)&f->drain_timer, free_functions);
 }

@@ -34,6 +34,7 @@ struct functions_config {
 	struct zygotes *zygotes;
 	const char *python;    /* the default interpreter, absolute */
 	uint64_t memory_bytes; /* budget for sleeping nodes and warm instances */
+	uint64_t root_age_s;   /* roots older than this are made anew; 0: never */
 	/* A node died that is not this room's (the resolver's); may be NULL. */
 	void (*other_node_gone)(void *ctx, struct zygote_node *node);
 	void *other_ctx;

@@ -144,6 +144,7 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 	if (z && parent)
 		n = knowledge_add(f, z, parent, s->interp);
 	if (n) {
+		n->tenant = s->tenant;
 		if (profile)
 			knowledge_describe(f, n, s, profile);
 		uint32_t id = n->id;
@@ -158,6 +159,7 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 	}
 	free(g);
 	spare_node_made(f, s);
+	renew_grown(s);
 	subject_unref(s);
 	grow_kick(f);
 	functions_went_quiet(f);
@@ -206,7 +208,7 @@ static bool start(struct functions *f, struct subject *s)
 	struct node *parent;
 	struct growth *g;
 
-	if (!s->interp->root || !knowledge_where(f, s, &parent))
+	if (!knowledge_root_to_grow(s) || !knowledge_where(f, s, &parent))
 		return false;
 	auto_free const char **modules = modules_beyond(f, s, parent);
 
@@ -236,6 +238,7 @@ void grow_kick(struct functions *f)
 		if (start(f, s))
 			continue; /* it stays marked until the node is there */
 		s->queued = false;
+		renew_grown(s);
 		subject_unref(s);
 	}
 }
@@ -245,7 +248,8 @@ void grow_consider(struct functions *f, struct subject *s)
 	struct node *parent;
 
 	if (s->queued || s->cannot || s->afresh || !s->profiles || f->draining ||
-	    !s->interp->root || f->grow_queued == LIMIT_GROW_QUEUE || s->tries > LIMIT_GROW_TRIES)
+	    !knowledge_root_to_grow(s) || f->grow_queued == LIMIT_GROW_QUEUE ||
+	    s->tries > LIMIT_GROW_TRIES)
 		return;
 	if (!knowledge_where(f, s, &parent))
 		return;
@@ -271,7 +275,7 @@ static uint64_t nodes_bytes(struct functions *f, struct policy_node *views)
 		views[i] = (struct policy_node){
 			.id = n->id,
 			.parent = -1,
-			.root = n->interp->id,
+			.root = knowledge_top(n)->id,
 			.unique_bytes = info.unique_bytes,
 			.last_used_us = n->last_used_us,
 			.busy = n->busy > info.busy ? n->busy : info.busy,

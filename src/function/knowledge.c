@@ -65,6 +65,8 @@ void knowledge_gone(struct functions *f, struct node *n)
 		n->parent->children--;
 	else if (n->interp->root == n)
 		n->interp->root = NULL;
+	else if (n->interp->next_root == n)
+		n->interp->next_root = NULL;
 	ids_done(&n->dists);
 	ids_done(&n->reads);
 	ids_done(&n->modules);
@@ -254,17 +256,30 @@ static void refresh_provides(struct functions *f, struct subject *s)
 	ids_seal(&s->env);
 }
 
+struct node *knowledge_top(struct node *n)
+{
+	while (n->parent)
+		n = n->parent;
+	return n;
+}
+
+struct node *knowledge_root_to_grow(const struct subject *s)
+{
+	return s->renew && s->interp->next_root ? s->interp->next_root : s->interp->root;
+}
+
 static void view_node(struct functions *f, struct node *n, struct policy_node *v)
 {
 	*v = (struct policy_node){
 		.id = n->id,
 		.parent = -1,
-		.root = n->interp->id,
+		.root = knowledge_top(n)->id,
 		.dists = ids_set(&n->dists),
 		.reads = ids_set(&n->reads),
 		.modules = ids_set(&n->modules),
 		.absent = ids_set(&n->absent),
 		.env = ids_set(&n->env),
+		.tenant = n->tenant,
 		.everything = n->everything,
 		.last_used_us = n->last_used_us,
 		.busy = n->busy,
@@ -277,11 +292,13 @@ static void view_node(struct functions *f, struct node *n, struct policy_node *v
 			v->parent = (int32_t)i;
 }
 
-static void view_subject(const struct subject *s, struct policy_function *v)
+static void view_subject(const struct subject *s, const struct node *root,
+			 struct policy_function *v)
 {
 	*v = (struct policy_function){
-		.root = s->interp->id,
+		.root = root ? root->id : 0,
 		.closure = s->closure,
+		.tenant = s->tenant,
 		.dists = ids_set(&s->dists),
 		.seen_dists = ids_set(&s->seen_dists),
 		.modules = ids_set(&s->modules),
@@ -292,13 +309,13 @@ static void view_subject(const struct subject *s, struct policy_function *v)
 }
 
 /* The tree as policy sees it; a page of stack for up to LIMIT_NODES nodes. */
-static void view_all(struct functions *f, struct subject *s, struct policy_node *nodes,
-		     struct policy_function *fn)
+static void view_all(struct functions *f, struct subject *s, const struct node *root,
+		     struct policy_node *nodes, struct policy_function *fn)
 {
 	refresh_provides(f, s);
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		view_node(f, f->nodes[i], &nodes[i]);
-	view_subject(s, fn);
+	view_subject(s, root, fn);
 }
 
 struct node *knowledge_choose(struct functions *f, struct subject *s)
@@ -316,7 +333,7 @@ struct node *knowledge_choose(struct functions *f, struct subject *s)
 		if (n)
 			return n;
 	}
-	view_all(f, s, nodes, &fn);
+	view_all(f, s, s->interp->root, nodes, &fn);
 	at = policy_choose(nodes, f->nnodes, &fn, &saved_us);
 	/* The root holds no module of any package: it is right for everybody (S3), even for one
 	 * whose own files shadow something that an interpreter has at its start. */
@@ -333,7 +350,7 @@ bool knowledge_admits(struct functions *f, struct node *n, struct subject *s)
 
 	refresh_provides(f, s);
 	view_node(f, n, &v);
-	view_subject(s, &fn);
+	view_subject(s, n->interp == s->interp ? knowledge_top(n) : NULL, &fn);
 	return policy_admits(&v, &fn);
 }
 
@@ -343,7 +360,7 @@ bool knowledge_where(struct functions *f, struct subject *s, struct node **out_p
 	struct policy_function fn;
 	int parent = -1;
 
-	view_all(f, s, nodes, &fn);
+	view_all(f, s, knowledge_root_to_grow(s), nodes, &fn);
 	if (!policy_grow(nodes, f->nnodes, &fn, &parent) || parent < 0)
 		return false;
 	*out_parent = f->nodes[parent];

@@ -22,7 +22,7 @@ struct node {
 	struct node *parent; /* NULL: a root */
 	uint32_t id;
 	struct ids dists, reads, modules, absent, env;
-	uint32_t everything;
+	uint32_t everything, tenant;
 	char **adds;	 /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
 	size_t nmodules; /* imported beyond its parent */
 	uint64_t last_used_us, made_us, uses;
@@ -46,7 +46,7 @@ struct subject {
 	bool afresh; /* one of them needs an interpreter of its own (PYTHONHASHSEED): the root's
 			child starts one */
 	struct ids dists; /* the closure */
-	uint32_t closure;
+	uint32_t closure, tenant;
 	struct seen_module *seen; /* import order */
 	size_t nseen;
 	struct ids modules, seen_dists;
@@ -59,6 +59,8 @@ struct subject {
 	size_t lock_asked;
 	struct ids excluded; /* modules that cannot sleep, or that import one: left to the child */
 	bool watch;	     /* the next node is to find out which */
+	bool renew;	     /* the next node is to be below the interpreter's next root */
+	uint32_t renewed;    /* the root below which that was last done */
 	uint32_t tries;
 	char *cannot;  /* why no node of its own can be made */
 	bool queued;   /* waits in, or is being, grown */
@@ -74,6 +76,8 @@ struct subject *subject_new(struct functions *f, const char *key, struct interp 
 void subject_unref(struct subject *s);
 /* What it is started with, NAME=VALUE; its names are kept. */
 void subject_set_env(struct subject *s, const char *const *env);
+/* The tenant whose functions alone it shares nodes with; NULL: anyone's who asks for none. */
+void subject_set_tenant(struct subject *s, const char *tenant);
 /* The profile as JSON text, to and from the state database. */
 void subject_load(struct subject *s);
 /* Learn from a PROFILE message (untrusted) and keep it; then maybe make a node. */
@@ -103,3 +107,10 @@ void grow_consider(struct functions *f, struct subject *s);
 void grow_kick(struct functions *f);   /* calls have become fewer: maybe start one */
 void grow_memory(struct functions *f); /* over budget: drop what is used least */
 void grow_close(struct functions *f);
+
+/* renew.c: roots of another address layout and hash seed, by and by (S9). */
+void renew_open(struct functions *f);
+void renew_close(struct functions *f, uv_close_cb closed);
+void renew_grown(struct subject *s);	    /* its node is made, or will not be */
+struct node *knowledge_top(struct node *n); /* the root that it descends from */
+struct node *knowledge_root_to_grow(const struct subject *s);

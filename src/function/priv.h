@@ -52,7 +52,7 @@ struct functions {
 	uint32_t grow_queued, growing;
 	char **unforkable; /* lines for `tree` */
 	uint32_t nunforkable;
-	uv_timer_t housekeeping;
+	uv_timer_t housekeeping, renewal;
 	bool housekeeping_on, draining, closing;
 	uint32_t calls, runs, instances, idle_instances, spares, deploys, asking; /* going on now */
 	uint64_t total_calls, total_errors, started_us, last_end_us;

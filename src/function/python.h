@@ -19,8 +19,9 @@ struct interp {
 	char *stdlib;	 /* "/usr/lib/python3.11/" */
 	char *soabi;	 /* "cpython-311-x86_64-linux-gnu" */
 	uint32_t id;
-	struct node *root; /* NULL: not there (yet, or not any more) */
-	bool asking, rooting;
+	struct node *root;	/* NULL: not there (yet, or not any more) */
+	struct node *next_root; /* it takes the other's place when its tree has grown (renew.c) */
+	bool asking, rooting, renewing;
 	bool kept; /* a function's: stays, though it may not be there today */
 	struct python_wait *waiting;
 	struct interp *next;

@@ -32,6 +32,7 @@ void function_settings_done(struct function_settings *s)
 		free(s->env[i]);
 	free(s->env);
 	free(s->python);
+	free(s->tenant);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -215,6 +216,31 @@ static int parse_reuse(struct function_settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
+static int parse_tenant(struct function_settings *s, json_t *v, struct err *err)
+{
+	const char *text = json_string_value(v);
+	size_t len = text ? strlen(text) : 0;
+
+	if (!len || len > 63 || len != json_string_length(v))
+		return bad(err, "tenant", "a label of 1 to 63 letters, digits, '.', '_' or '-'");
+	for (const char *p = text; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
+			return bad(err, "tenant",
+				   "a label of 1 to 63 letters, digits, '.', '_' or '-'");
+	s->tenant = mem_strdup(text);
+	return 0;
+}
+
+static int parse_isolate(struct function_settings *s, json_t *v, struct err *err)
+{
+	const char *text = json_string_value(v);
+
+	if (!text || (strcmp(text, "none") != 0 && strcmp(text, "tenant") != 0))
+		return bad(err, "isolate", "\"none\" or \"tenant\"");
+	s->isolate = strcmp(text, "tenant") == 0;
+	return 0;
+}
+
 static const struct {
 	const char *key;
 	int (*parse)(struct function_settings *s, json_t *v, struct err *err);
@@ -229,6 +255,8 @@ static const struct {
 	{ "network", parse_network },
 	{ "env", parse_env },
 	{ "reuse", parse_reuse },
+	{ "tenant", parse_tenant },
+	{ "isolate", parse_isolate },
 };
 
 static int parse_key(struct function_settings *s, const char *key, json_t *v, struct err *err)
@@ -237,8 +265,9 @@ static int parse_key(struct function_settings *s, const char *key, json_t *v, st
 		if (strcmp(keys[i].key, key) == 0)
 			return keys[i].parse(s, v, err);
 	return err_set(err, ERR_USAGE,
-		       FILE_NAME ": unknown key '%.60s'; known are entry, python, memory, tmp, "
-				 "timeout, concurrency, processes, network, env, reuse",
+		       FILE_NAME
+		       ": unknown key '%.60s'; known are entry, python, memory, tmp, "
+		       "timeout, concurrency, processes, network, env, reuse, tenant, isolate",
 		       key);
 }
 
@@ -262,6 +291,10 @@ int function_settings_parse(const char *json, size_t len, struct function_settin
 			break;
 	}
 	json_decref(root);
+	if (ret == 0 && out->isolate && !out->tenant)
+		ret = err_set(err, ERR_USAGE,
+			      FILE_NAME ": isolate = \"tenant\" needs a tenant, such as "
+					"tenant = \"acme\"");
 	if (ret < 0)
 		function_settings_done(out);
 	return ret;
@@ -290,6 +323,9 @@ int function_settings_print(const struct function_settings *s, struct buf *out, 
 	must(root);
 	if (s->python)
 		json_object_set_new(root, "python", json_string(s->python));
+	if (s->tenant)
+		json_object_set_new(root, "tenant", json_string(s->tenant));
+	json_object_set_new(root, "isolate", json_string(s->isolate ? "tenant" : "none"));
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	ret = buf_puts(out, text, err);

@@ -69,6 +69,11 @@ void subject_set_env(struct subject *s, const char *const *env)
 	}
 }
 
+void subject_set_tenant(struct subject *s, const char *tenant)
+{
+	s->tenant = tenant ? intern_put2(&s->f->names, "tenant:", tenant) : 0;
+}
+
 static void forget_profile(struct subject *s)
 {
 	free(s->seen);

@@ -50,7 +50,7 @@ bool policy_set_meets(struct policy_set a, struct policy_set b)
 
 bool policy_admits(const struct policy_node *node, const struct policy_function *f)
 {
-	if (node->root != f->root)
+	if (node->root != f->root || (node->tenant != f->tenant && !node->pinned))
 		return false;
 	/* S2: nothing outside the function's closure; S3: no module of a dist it was not seen
 	 * loading. */

@@ -30,6 +30,7 @@ struct policy_node {
 	struct policy_set modules; /* all that are imported in it, its ancestors' too */
 	struct policy_set absent;  /* asked for and not there: interned "import:x", "group:y" ... */
 	struct policy_set env;	   /* variables read while importing */
+	uint32_t tenant;	   /* nonzero: only this tenant's functions may use it (interned) */
 	uint32_t everything; /* nonzero: it listed all dists; then only this closure (interned lock)
 				fits */
 	uint64_t unique_bytes; /* what dropping it would free */
@@ -44,6 +45,7 @@ struct policy_node {
 struct policy_function {
 	uint32_t root;
 	uint32_t closure;	 /* interned lock */
+	uint32_t tenant;	 /* nonzero: shares no node but roots with others (interned) */
 	struct policy_set dists; /* its locked closure (S2) */
 	struct policy_set
 		seen_dists; /* dists whose modules it was seen loading (S3); none: a new one */
