@@ -165,6 +165,7 @@ static int open_rooms(struct daemon *d, struct err *err)
 	struct functions_config functions = { 0 };
 
 	if (take_lock(d, paths->run, err) < 0 || jail_open(&d->loop, d->start, &d->jail, err) < 0 ||
+	    (d->opt.strict && jail_require_all(d->jail, err) < 0) ||
 	    zygotes_open(&d->loop, d->jail, &d->zygotes, err) < 0 ||
 	    resolvers_open(&d->loop, paths->cache, &d->resolvers, err) < 0)
 		return -1;
@@ -190,7 +191,7 @@ static int open_rooms(struct daemon *d, struct err *err)
 		.downloads = d->downloads,
 		.budget_bytes = d->opt.cache_bytes,
 		.accept_record = (const char *const *)d->opt.accept_record,
-		.strict = d->opt.strict,
+		.strict = d->opt.strict_packages,
 	};
 	if (store_open(&d->loop, &store, &d->store, err) < 0)
 		return -1;

@@ -36,8 +36,13 @@ static const struct option {
 	{ "--accept-record", "DIST",
 	  "trust this package's wheels although RECORD does not vouch for all of their files", DIST,
 	  AT(accept_record) },
-	{ "--strict", NULL, "packages that bring different files of one name are an error", FLAG,
-	  AT(strict) },
+	{ "--strict", NULL,
+	  "refuse to start where this host does not give all protection (see: pipsqueak status)",
+	  FLAG, AT(strict) },
+	{ "--strict-packages", NULL,
+	  "packages that bring different files of one name are an error, for everybody (also: "
+	  "--strict of run, deploy, lock)",
+	  FLAG, AT(strict_packages) },
 	{ "--allow-sdist", NULL,
 	  "build wheels of packages that have none, for everybody (also: a flag of run, deploy, "
 	  "lock)",

@@ -325,32 +325,55 @@ void jail_give_ids(struct jail *jail, uint32_t first)
 	id_give_block(&jail->ids, first);
 }
 
+/* What this host does not give: sentences, NULL-terminated. */
+static void find_weaker(const struct jail *jail, const char *out[5])
+{
+	size_t n = 0;
+
+	if (enter_landlock_abi() < 6)
+		out[n++] = "no Landlock scopes: signals and abstract sockets are fenced by "
+			   "namespaces only";
+	if (!slots_any(jail))
+		out[n++] = "no cgroups: limits are rlimits only";
+	if (jail->start->ids == 1)
+		out[n++] = "one id: nodes and instances are kept apart by namespaces, not by ids";
+	if (jail->start->net < 0)
+		out[n++] = "no pasta (package passt): no sandbox can be given a network";
+	out[n] = NULL;
+}
+
+int jail_require_all(const struct jail *jail, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(4096);
+	const char *weaker[5];
+
+	find_weaker(jail, weaker);
+	for (const char **w = weaker; *w; w++)
+		if (buf_putf(&text, err, "%s%s", w == weaker ? "" : "; ", *w) < 0)
+			return -1;
+	if (!weaker[0])
+		return 0;
+	return err_set(err, ERR_START, "--strict: this host does not give all protection: %s",
+		       text.data);
+}
+
 int jail_describe(const struct jail *jail, struct buf *out, struct err *err)
 {
 	static const char *const modes[] = { "root", "subids", "one-id" };
 	struct utsname un;
 	json_t *weaker = json_array(), *o;
-	int abi = enter_landlock_abi();
+	const char *found[5];
 	char *text;
 	int rc;
 
 	uname(&un);
-	if (abi < 6)
-		json_array_append_new(weaker,
-				      json_string("no Landlock scopes: signals and abstract "
-						  "sockets are fenced by namespaces only"));
-	if (!slots_any(jail))
-		json_array_append_new(weaker, json_string("no cgroups: limits are rlimits only"));
-	if (jail->start->ids == 1)
-		json_array_append_new(weaker, json_string("one id: nodes and instances are kept "
-							  "apart by namespaces, not by ids"));
-	if (jail->start->net < 0)
-		json_array_append_new(weaker, json_string("no pasta (package passt): no sandbox "
-							  "can be given a network"));
+	find_weaker(jail, found);
+	for (const char **w = found; *w; w++)
+		json_array_append_new(weaker, json_string(*w));
 	o = json_pack("{s:s, s:s, s:i, s:I, s:I, s:b, s:i, s:b, s:o}", "mode",
-		      modes[jail->start->mode], "kernel", un.release, "landlock_abi", abi,
-		      "first_host_id", (json_int_t)jail->start->host_first, "ids",
-		      (json_int_t)jail->start->ids, "cgroups", slots_any(jail),
+		      modes[jail->start->mode], "kernel", un.release, "landlock_abi",
+		      enter_landlock_abi(), "first_host_id", (json_int_t)jail->start->host_first,
+		      "ids", (json_int_t)jail->start->ids, "cgroups", slots_any(jail),
 		      "cgroup_v1_controllers", jail->start->controllers, "network",
 		      jail->start->net >= 0, "weaker", weaker);
 	text = json_dumps(o, JSON_COMPACT);

@@ -34,6 +34,8 @@ enum jail_mode jail_mode(const struct jail *jail);
 uint32_t jail_run_host_id(const struct jail *jail);
 /* What this host gives and what is weaker for it: one JSON object, for `status`. */
 warn_unused int jail_describe(const struct jail *jail, struct buf *out, struct err *err);
+/* 0, or ERR_START: this host does not give all of it; what is weaker is in the sentence. */
+warn_unused int jail_require_all(const struct jail *jail, struct err *err);
 /* Show an interpreter's prefix that the daemon cannot reach by path: a detached mount from the
  * client. Idempotent per prefix; takes the descriptor. */
 warn_unused int jail_add_prefix(struct jail *jail, const char *prefix, int tree, struct err *err);

@@ -157,7 +157,7 @@ def test_strictness_and_an_override_for_one_dist(index):
     index.add("liar", {"liar.py": "x = 1\n"}, record=["liar.py,sha256=AAAA,1"])
     index.add("other", {"other.py": "x = 1\n"}, record=["other.py,sha256=AAAA,1"])
     base = new_base()
-    d = Daemon(base, ["--cache", os.path.join(base, "cache"), "--strict", "--accept-record", "Liar"])
+    d = Daemon(base, ["--cache", os.path.join(base, "cache"), "--strict-packages", "--accept-record", "Liar"])
     try:
         assert run(d, index, "--with", "liar", "-c", "import liar; print(liar.x)").stdout == "1\n"
         refused = run(d, index, "--with", "other", "-c", "1")

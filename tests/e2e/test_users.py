@@ -129,6 +129,17 @@ def test_the_mode_is_told(user):
     assert ids == [str(UID if ROOT else os.getuid())] * 4
 
 
+def test_strict_refuses_what_is_weaker(user):
+    """A user's daemon has no cgroups, or one id."""
+    assert "weaker: none" not in user.cli("status").stdout
+    where = user.folder("strict", {})
+    argv = [*user.prefix(), os.path.join(user.bin, "pipsqueakd"), "--dir", where, "--lib", os.path.join(user.bin, "lib"),
+            "--strict"]
+    out = subprocess.run(argv, env=user.environment(), capture_output=True, text=True, timeout=60, cwd=user.home)
+    assert out.returncode and "ready" not in out.stdout
+    assert "pipsqueakd: --strict: this host does not give all protection: " in out.stderr, out.stderr
+
+
 def test_scripts(user):
     where = user.folder("scripts", {"a.txt": "read me", "s.py": "import os, sys\n"
                         "print(open('a.txt').read(), sys.argv[1:], os.getcwd(), __file__)\n"
