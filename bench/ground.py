@@ -15,8 +15,9 @@ def environment(**more):
     return env
 
 
-def start_daemon(build, base, env):
-    daemon = subprocess.Popen([os.path.join(build, "pipsqueakd"), "--dir", base, "--lib", os.path.join(build, "lib")],
+def start_daemon(build, base, env, lib=None):
+    lib = lib or os.path.join(build, "lib")
+    daemon = subprocess.Popen([os.path.join(build, "pipsqueakd"), "--dir", base, "--lib", lib],
                               stdout=subprocess.PIPE, stderr=open(os.path.join(base, "log"), "a"), env=env)
     if not daemon.stdout.readline():
         with open(os.path.join(base, "log")) as f:

@@ -349,6 +349,18 @@ static PyObject *py_set_environment(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+/* CPython 3.12 and 3.13: none of the lower 32 bits of a count may be 0 (PEP 683). */
+static PyObject *py_immortalize(PyObject *self, PyObject *list)
+{
+	Py_ssize_t n = PyList_Size(list);
+
+	if (n < 0)
+		return NULL;
+	for (Py_ssize_t i = 0; i < n; i++)
+		PyList_GetItem(list, i)->ob_refcnt = UINT32_MAX;
+	Py_RETURN_NONE;
+}
+
 static PyObject *py_collapse(PyObject *self, PyObject *args)
 {
 	pages_collapse();
@@ -415,6 +427,7 @@ static PyMethodDef methods[] = {
 	{ "send_packet", py_send_packet, METH_VARARGS, "send_packet(fd, type, id, fields)" },
 	{ "getenv_names", py_getenv_names, METH_NOARGS,
 	  "names that C code asked getenv() for since the last call" },
+	{ "immortalize", py_immortalize, METH_O, "immortalize(list): their counts change no more" },
 	{ "atfork_cycle", py_atfork_cycle, METH_NOARGS,
 	  "run libraries' prepare and parent handlers once; how many handlers were lost" },
 	{ "exit", py_exit, METH_VARARGS, "exit(code): end at once" },

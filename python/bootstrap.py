@@ -13,7 +13,7 @@ import gc  # isort: skip
 del sys.modules["gc"]  # as a fresh interpreter; the parts get it from here
 
 LIB = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed", "afresh")
+PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed", "afresh", "immortal")
 # The recorder stands between an import statement and the import system, and all our frames lie
 # below those of a script: under this name the interpreter leaves them out of the tracebacks of
 # imports and does not blame them in warnings, as it does with its own.
@@ -235,6 +235,7 @@ def main():
     # Objects made from here on are few; the collector must not walk, and so copy, the rest.
     gc.collect()
     gc.disable()
+    state.part("immortal")["immortalize"](state)
     gc.freeze()
     state.c.send_packet(control, state.c.ASLEEP, 0, {})
     while True:

@@ -297,6 +297,7 @@ def become_node(state, stream, names, watched):
     reseeding["remember"](state)
     state.forget_paths()  # each child would: a fifth of the pages that a child of pandas copies
     # Never collect between import and freeze: a collection writes to every object it visits.
+    state.part("immortal")["immortalize"](state)
     gc.freeze()
     c.collapse()
     c.send(stream, c.PROFILE, 0, fields)
