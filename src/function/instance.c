@@ -479,6 +479,8 @@ static void fork_from(struct instance *inst, struct node *n)
 		.nmounts = 1,
 		.stdio = { -1, v->log_w, v->log_w },
 		.limits = { .memory_bytes = v->set.memory_bytes,
+			    .cpu_milli = v->set.cpu_milli,
+			    .open_files = v->set.open_files,
 			    .pids = v->set.pids +
 				    (v->set.pids && !v->set.reuse), /* + the one that forks */
 			    .tmp_bytes = v->set.tmp_bytes },

@@ -167,6 +167,26 @@ static int parse_processes(struct function_settings *s, json_t *v, struct err *e
 	return 0;
 }
 
+static int parse_cpu(struct function_settings *s, json_t *v, struct err *err)
+{
+	double cores = json_number_value(v);
+
+	if (!json_is_number(v) || cores < 0.01 || cores > 256)
+		return bad(err, "cpu", "a number of cores from 0.01 to 256, such as 0.5");
+	s->cpu_milli = (uint64_t)(cores * 1000);
+	return 0;
+}
+
+static int parse_open_files(struct function_settings *s, json_t *v, struct err *err)
+{
+	json_int_t n = json_integer_value(v);
+
+	if (!json_is_integer(v) || n < 16 || n > 65536)
+		return bad(err, "open_files", "a number from 16 to 65536");
+	s->open_files = (uint64_t)n;
+	return 0;
+}
+
 static int parse_network(struct function_settings *s, json_t *v, struct err *err)
 {
 	const char *text = json_string_value(v);
@@ -252,6 +272,8 @@ static const struct {
 	{ "timeout", parse_timeout },
 	{ "concurrency", parse_concurrency },
 	{ "processes", parse_processes },
+	{ "cpu", parse_cpu },
+	{ "open_files", parse_open_files },
 	{ "network", parse_network },
 	{ "env", parse_env },
 	{ "reuse", parse_reuse },
@@ -267,7 +289,8 @@ static int parse_key(struct function_settings *s, const char *key, json_t *v, st
 	return err_set(err, ERR_USAGE,
 		       FILE_NAME
 		       ": unknown key '%.60s'; known are entry, python, memory, tmp, "
-		       "timeout, concurrency, processes, network, env, reuse, tenant, isolate",
+		       "timeout, concurrency, processes, cpu, open_files, network, env, reuse, "
+		       "tenant, isolate",
 		       key);
 }
 
@@ -323,6 +346,10 @@ int function_settings_print(const struct function_settings *s, struct buf *out, 
 	must(root);
 	if (s->python)
 		json_object_set_new(root, "python", json_string(s->python));
+	if (s->cpu_milli)
+		json_object_set_new(root, "cpu", json_real((double)s->cpu_milli / 1000.0));
+	if (s->open_files)
+		json_object_set_new(root, "open_files", json_integer((json_int_t)s->open_files));
 	if (s->tenant)
 		json_object_set_new(root, "tenant", json_string(s->tenant));
 	json_object_set_new(root, "isolate", json_string(s->isolate ? "tenant" : "none"));

@@ -31,6 +31,8 @@ struct function_settings {
 	char *entry[LIMIT_ENTRIES + 1]; /* candidates in order, NULL-terminated */
 	char *python;			/* NULL: not said */
 	uint64_t memory_bytes, tmp_bytes, timeout_ms, pids;
+	uint64_t cpu_milli;  /* thousandths of a core; 0: as much as there is */
+	uint64_t open_files; /* 0: the usual */
 	uint32_t concurrency;
 	enum zygote_net net;
 	char **env; /* NAME=VALUE, NULL-terminated; NULL: none */

@@ -134,3 +134,23 @@ def test_calls_by_tcp(daemon):
                           "print(u.urlopen(u.Request(sys.argv[1], b'[1]'), timeout=20).read().decode())",
                           "http://localhost:%d/run/tcp" % daemon.port], capture_output=True, text=True)
     assert out.stdout.strip() == "[1]", out.stderr
+
+
+def test_cpu_and_descriptors_are_limited(daemon):
+    daemon.deployed("little", {"handler.py": "import resource, time\ndef handler(e):\n"
+                               "    wall, used = time.monotonic(), time.process_time()\n"
+                               "    while time.monotonic() < wall + 1: pass\n"
+                               "    opened = []\n    try:\n        while True: opened.append(open('/dev/null'))\n"
+                               "    except OSError as error: opened.append(error.errno)\n"
+                               "    return [time.process_time() - used, len(opened), opened.pop()]\n",
+                               "pipsqueak.toml": "cpu = 0.25\nopen_files = 40\n"})
+    used, opened, error = daemon.call("little").json
+    assert opened <= 40 and error == 24  # EMFILE
+    if daemon.get("/status").json["host"]["cgroups"]:
+        assert used < 0.5, used
+
+
+@pytest.mark.parametrize("text", ["cpu = 0", "cpu = 'all'", "cpu = 1000", "open_files = 3", "open_files = 2.5"])
+def test_bad_limits(daemon, text):
+    reply = daemon.deploy("badlimits", {"handler.py": "def handler(e): pass\n", "pipsqueak.toml": text})
+    assert reply.status == 400 and "must be a number" in reply.error["message"], reply.body
