@@ -147,7 +147,8 @@ int functions_status(struct functions *f, struct buf *out, struct err *err)
 	for (uint32_t i = 0; i < f->by_name_cap; i++)
 		deployed += f->by_name[i] && f->by_name[i]->live;
 	return print(
-		json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
+		json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+			  "s:f}",
 			  "mode", modes[jail_mode(f->config.jail)], "host", host_json(f), "python",
 			  f->python, "functions", (json_int_t)deployed, "calls_now",
 			  (json_int_t)f->calls, "runs_now", (json_int_t)f->runs, "instances",
@@ -155,7 +156,8 @@ int functions_status(struct functions *f, struct buf *out, struct err *err)
 			  "spares", (json_int_t)f->spares, "nodes", (json_int_t)f->nnodes,
 			  "nodes_bytes", (json_int_t)bytes, "memory_budget_bytes",
 			  (json_int_t)f->config.memory_bytes, "calls_total",
-			  (json_int_t)f->total_calls, "uptime_s",
+			  (json_int_t)f->total_calls, "violations",
+			  (json_int_t)zygotes_violations(f->config.zygotes), "uptime_s",
 			  (double)(clock_us() - f->started_us) / 1e6),
 		out, err);
 }

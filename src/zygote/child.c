@@ -298,6 +298,7 @@ static void on_message(struct zygote_child *c, struct wire_msg *m)
 		err_set(&err, ERR_CORRUPT, "%s sent %s", wire_phase_name(c->phase),
 			wire_type_name(m->type));
 		log_warn("zygote", "%s: killed", err.text);
+		c->z->violations++;
 		child_fail(c, &err);
 		return;
 	}
@@ -330,6 +331,7 @@ static bool take_messages(struct zygote_child *c)
 			return true;
 		if (rc < 0) {
 			log_warn("zygote", "%s: %s: killed", wire_phase_name(c->phase), err.text);
+			c->z->violations++;
 			child_fail(c, &err);
 			return false;
 		}

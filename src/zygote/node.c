@@ -162,6 +162,7 @@ static struct zygote_child *waiting(struct zygote_node *node, uint32_t id)
 static void distrust(struct zygote_node *node, const char *what)
 {
 	log_warn("zygote", "node (pid %d) sent %s: killed", node->pid, what);
+	node->z->violations++;
 	if (node->pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, node->pidfd, SIGKILL, NULL, 0);
 }

@@ -52,6 +52,10 @@ warn_unused int zygotes_open(uv_loop_t *loop, struct jail *jail, struct zygotes 
 /* Stops everything that sleeps; children that run a call are killed: call after draining. */
 void zygotes_close(struct zygotes *z);
 
+/* Messages so far that their sender's role in its phase may not send, or that were none (S7). Each
+ * ended its sender, and is in the log. */
+uint64_t zygotes_violations(const struct zygotes *z);
+
 typedef void (*zygote_node_fn)(void *arg, struct zygote_node *node,
 			       const struct zygote_profile *profile, const struct err *err);
 /* A root for this interpreter. env_path (may be NULL) is mounted at JAIL_ENV and on sys.path: only

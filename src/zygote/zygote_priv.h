@@ -79,6 +79,7 @@ struct zygotes {
 	void (*on_gone)(void *ctx, struct zygote_node *node);
 	void *on_gone_ctx;
 	uint32_t next_id;
+	uint64_t violations;
 	int log_pipe[2]; /* zygotes write, we read */
 	uv_poll_t log_poll;
 	struct buf log_text;

@@ -55,6 +55,11 @@ int zygotes_open(uv_loop_t *loop, struct jail *jail, struct zygotes **out, struc
 	return 0;
 }
 
+uint64_t zygotes_violations(const struct zygotes *z)
+{
+	return z->violations;
+}
+
 void zygotes_on_gone(struct zygotes *z, void (*gone)(void *ctx, struct zygote_node *node),
 		     void *ctx)
 {

@@ -114,6 +114,7 @@ if IN_NODE and os.fork() == 0:
     os._exit(0)
 """
     function = hostile(index, daemon, "sleep talker", body)
+    before = daemon.get("/status").json["violations"]
     assert daemon.call(function).status == 200
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
@@ -121,6 +122,7 @@ if IN_NODE and os.fork() == 0:
         assert bystander()
         time.sleep(0.05)
     daemon.becomes(lambda: daemon.call(function).status == 200)
+    assert daemon.get("/status").json["violations"] > before
 
 
 def test_a_node_that_steals_what_it_is_sent(daemon, index, bystander):
