@@ -90,7 +90,7 @@ def test_processes_and_threads_end_with_their_call(daemon):
 def test_orphans_do_not_use_up_the_limit(daemon):
     body = ("    for _ in range(100):\n        p = os.fork()\n        if p == 0:\n            if os.fork() == 0: os._exit(0)\n"
             "            os._exit(0)\n        os.waitpid(p, 0)")
-    rows = forking(daemon, "orphans", body, "0", "processes = 24\ntimeout = 60\n", calls=8)
+    rows = forking(daemon, "orphans", body, "0", "processes = 48\ntimeout = 60\n", calls=8)
     assert any(map(is_forked, rows))
 
 
