@@ -246,13 +246,34 @@ static PyObject *as_dict(const struct fork_result *r)
 static const struct fork_hooks hooks = { PyOS_BeforeFork, PyOS_AfterFork_Parent,
 					 PyOS_AfterFork_Child };
 
+static int kept_of(PyObject *list, struct fork_kept *out)
+{
+	Py_ssize_t n = PyList_Size(list);
+
+	out->fds = mem_zero((size_t)n + 1, sizeof(int));
+	for (out->n = 0; out->n < (size_t)n; out->n++) {
+		/* borrowed */
+		long fd = PyLong_AsLong(PyList_GetItem(list, (Py_ssize_t)out->n));
+
+		if (fd < 0) {
+			free(out->fds);
+			return -1;
+		}
+		out->fds[out->n] = (int)fd;
+	}
+	return 0;
+}
+
 static PyObject *py_sleep(PyObject *self, PyObject *args)
 {
 	struct fork_result result;
+	struct fork_kept kept;
+	PyObject *list;
 	struct err err;
 	int control;
 
-	if (!PyArg_ParseTuple(args, "i", &control))
+	if (!PyArg_ParseTuple(args, "iO!", &control, &PyList_Type, &list) ||
+	    kept_of(list, &kept) < 0)
 		return NULL;
 	for (;;) {
 		auto_msg struct wire_msg m;
@@ -260,8 +281,10 @@ static PyObject *py_sleep(PyObject *self, PyObject *args)
 
 		if (rc <= 0 || m.type != WIRE_FORK)
 			_exit(rc == 0 ? 0 : 1); /* never run Python's exit in a zygote */
-		if (fork_serve(control, &m, &hooks, &result) == 1)
+		if (fork_serve(control, &m, &hooks, &kept, &result) == 1) {
+			free(kept.fds);
 			return as_dict(&result);
+		}
 	}
 }
 
@@ -418,7 +441,9 @@ static PyObject *py_clock_us(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
 	{ "sleep", py_sleep, METH_VARARGS,
-	  "sleep(control) -> dict: serve FORK requests; returns in each child, in its sandbox" },
+	  "sleep(control, kept) -> dict: serve FORK requests; returns in each child, in its "
+	  "sandbox, "
+	  "where the descriptors of kept (files open for reading) are open anew" },
 	{ "again", py_again, METH_VARARGS,
 	  "again(stream): be a spare that forks; returns in one child after another" },
 	{ "leave", py_leave, METH_NOARGS, "leave(): the end of such a child" },

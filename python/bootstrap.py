@@ -63,6 +63,7 @@ class State:
         self.pth = ()  # .pth files run so far
         self.plain = None  # prefix, path and the like, as they are without an environment
         self.tables, self.seeds = [], []  # what to seed anew in a child
+        self.kept = []  # descriptors of files that a child opens anew
         self.asked = {"absent": {}, "env": {}, "reads": {}}  # by all nodes above, and this one
 
     def part(self, name):
@@ -240,7 +241,7 @@ def main():
     state.c.send_packet(control, state.c.ASLEEP, 0, {})
     while True:
         try:
-            control = serve(state, state.c.sleep(control))
+            control = serve(state, state.c.sleep(control, state.kept))
         except BaseException:
             sys.excepthook(*sys.exc_info())
             state.c.exit(125)

@@ -13,6 +13,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -31,6 +32,7 @@
 
 struct request {
 	const struct fork_hooks *hooks;
+	const struct fork_kept *kept;
 	struct fork_result *out;
 	struct enter_spec enter;
 	char *targets[MAX_TARGETS];
@@ -209,17 +211,19 @@ static int say_forked(struct request *r, int pidfd)
 static int helper(void *arg)
 {
 	struct request *r = arg;
+	const unsigned long flags = CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_SETTID |
+				    CLONE_CHILD_CLEARTID;
 	int pidfd = -1;
-	struct clone_args args = {
-		.flags = CLONE_PARENT | CLONE_PIDFD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
-		.pidfd = (uint64_t)(uintptr_t)&pidfd,
-		.child_tid = (uint64_t)(uintptr_t)r->tid_address,
-	};
 	long pid;
 
 	if (enter_namespaces(r->ns, &r->err) < 0)
 		syscall(SYS_exit_group, 1);
-	pid = syscall(SYS_clone3, &args, sizeof(args));
+		/* Not clone3, behind whose pointer a zygote's filter cannot look. */
+#ifdef __x86_64__
+	pid = syscall(SYS_clone, flags, NULL, &pidfd, r->tid_address, 0);
+#else
+	pid = syscall(SYS_clone, flags, NULL, &pidfd, 0, r->tid_address);
+#endif
 	if (pid == 0)
 		longjmp(r->resume, 1); /* the child has the zygote's stack as it was */
 	if (pid < 0)
@@ -269,6 +273,30 @@ static void restore_registrations(const struct request *r)
 		syscall(SYS_set_robust_list, r->robust, r->robust_len);
 }
 
+static int open_anew(int fd, struct err *err)
+{
+	off_t at = lseek(fd, 0, SEEK_CUR);
+	int flags = fcntl(fd, F_GETFL), cloexec = fcntl(fd, F_GETFD) & FD_CLOEXEC;
+	auto_close int own = -1;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (at >= 0 && flags >= 0)
+		own = open(path, (flags & ~O_CREAT) | O_CLOEXEC);
+	if (own < 0 || lseek(own, at, SEEK_SET) < 0 || dup3(own, fd, cloexec ? O_CLOEXEC : 0) < 0)
+		return err_sys(err, errno, "opening descriptor %d anew", fd);
+	return 0;
+}
+
+/* Before the sandbox is closed: Landlock knows no path to a file of the zygote's. */
+static int open_kept(const struct request *r, struct err *err)
+{
+	for (size_t i = 0; i < r->kept->n; i++)
+		if (open_anew(r->kept->fds[i], err) < 0)
+			return -1;
+	return 0;
+}
+
 static void child_enters(struct request *r)
 {
 	auto_msg struct wire_msg m;
@@ -276,7 +304,7 @@ static void child_enters(struct request *r)
 
 	restore_registrations(r);
 	wire_init(&m, WIRE_READY, r->id);
-	if (enter_sandbox(&r->enter, &r->err) < 0) {
+	if (open_kept(r, &r->err) < 0 || enter_sandbox(&r->enter, &r->err) < 0) {
 		m.type = WIRE_FAILED;
 		wire_put_err(&m, &r->err);
 		if (wire_frame_send(r->out->stream, &m, &lost) < 0)
@@ -315,9 +343,11 @@ static bool clone_helper(struct request *r)
 }
 
 int fork_serve(int control, struct wire_msg *m, const struct fork_hooks *hooks,
-	       struct fork_result *out)
+	       const struct fork_kept *kept, struct fork_result *out)
 {
-	struct request r = { .hooks = hooks, .out = out, .control = control, .id = m->id };
+	struct request r = {
+		.hooks = hooks, .kept = kept, .out = out, .control = control, .id = m->id
+	};
 	bool child;
 
 	*out = (struct fork_result){ .stream = -1, .control = -1 };

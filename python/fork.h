@@ -23,8 +23,14 @@ struct fork_result {
 struct fork_hooks {
 	void (*before)(void), (*after_parent)(void), (*after_child)(void);
 };
+/* Descriptors of regular files, open for reading, that the child is to have opened anew, where they
+ * stand: an inherited one shares its offset with the zygote and all its children. */
+struct fork_kept {
+	int *fds;
+	size_t n;
+};
 int fork_serve(int control, struct wire_msg *m, const struct fork_hooks *hooks,
-	       struct fork_result *out);
+	       const struct fork_kept *kept, struct fork_result *out);
 
 /* Run the recorded prepare handlers and then the parent ones: libraries' idle threads end. */
 void fork_cycle(void);

@@ -80,10 +80,13 @@ def open_files():
 
 
 def harmless(state, fd, target):
-    """A regular file of the environment or the interpreter, open for reading (pyproj's proj.db)."""
+    """A regular file of the environment or the interpreter, open for reading (pyproj's proj.db). Not
+    a directory, by which a child would climb out of its sandbox into the node's."""
     if not target.startswith((state.env + "/", sys.base_prefix + "/")):
         return False
     try:
+        if os.fstat(fd).st_mode & 0o170000 != 0o100000:
+            return False
         with open("/proc/self/fdinfo/%d" % fd) as f:
             flags = [line for line in f if line.startswith("flags:")][0]
     except (OSError, IndexError):
@@ -91,9 +94,20 @@ def harmless(state, fd, target):
     return int(flags.split()[1], 8) & 3 == 0
 
 
+def kept_files(state):
+    """Descriptors of harmless files: a child opens each anew, or it would share their offsets with
+    every other child."""
+    return [fd for fd, target in open_files() if harmless(state, fd, target)]
+
+
 def shared_mappings():
+    """Of which a child could write to what its siblings see, now or after a call of mprotect()."""
     with open("/proc/self/maps") as f:
-        return sum(1 for line in f if line.split()[1][1] == "w" and line.split()[1][3] == "s")
+        if not any(line.split(None, 2)[1][3] == "s" for line in f):
+            return 0
+    with open("/proc/self/smaps") as f:
+        flags = [line.split()[1:] for line in f if line.startswith("VmFlags:")]
+    return sum(1 for words in flags if "ms" in words and "mw" in words)
 
 
 def caught_signals():
@@ -295,6 +309,7 @@ def become_node(state, stream, names, watched):
         fields[c.T_LEFT] += ["failed=" + name for name, _ in failed]
         tell_failed(failed)
     reseeding["remember"](state)
+    state.kept = kept_files(state)
     state.forget_paths()  # each child would: a fifth of the pages that a child of pandas copies
     # Never collect between import and freeze: a collection writes to every object it visits.
     state.part("immortal")["immortalize"](state)

@@ -87,6 +87,8 @@
 #define LIMIT_TMP_BYTES (512 * MIB)
 #define LIMIT_TMP_INODES 100000
 #define LIMIT_TREE_DEPTH 8
+#define LIMIT_INOTIFY 64      /* instances of all sandboxes; hosts let a user have 128 */
+#define LIMIT_CELL_INOTIFY 16 /* of one */
 
 /* zygote */
 #define LIMIT_NODES 200

@@ -323,6 +323,9 @@ static void on_profile(struct instance *inst, struct wire_msg *m)
 		}
 		subject_learn(inst->v->subject, &profile);
 		zygote_profile_done(&profile);
+	} else if (inst->state != INSTANCE_ENDING) {
+		log_warn("function", "%s: an instance told a profile unasked", inst->v->fn->name);
+		instance_end(inst);
 	}
 	if (inst->state == INSTANCE_ENDING)
 		instance_end(inst);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/mem.h"
 #include "jail/landlock.h"
 
 static const struct {
@@ -108,7 +109,6 @@ static int attach(const struct enter_mount *m, struct err *err)
 
 static int set_mounts(const struct enter_spec *s, struct err *err)
 {
-	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
 	char options[64];
 
 	for (size_t i = 0; i < s->nmounts; i++)
@@ -120,7 +120,9 @@ static int set_mounts(const struct enter_spec *s, struct err *err)
 			    options) < 0)
 			return err_sys(err, errno, "sizing /tmp");
 	}
-	if (syscall(SYS_mount_setattr, AT_FDCWD, "/", 0, &ro, sizeof(ro)) < 0)
+	/* Not by mount_setattr, which a zygote's filter refuses (seccomp.c). */
+	if (syscall(SYS_mount, NULL, "/", NULL,
+		    MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
 		return err_sys(err, errno, "making the root read-only");
 	return 0;
 }
@@ -139,13 +141,32 @@ static int limit_one(int what, uint64_t value, struct err *err)
 	return 0;
 }
 
+/* What the kernel counts for all ids that one user namespace was made by, too: every sandbox has
+ * its share, and one cannot take all. */
+static int limit_share(int what, uint64_t part, struct err *err)
+{
+	struct rlimit now;
+
+	if (getrlimit((__rlimit_resource_t)what, &now) < 0 || now.rlim_max == RLIM_INFINITY)
+		return 0;
+	return limit_one(what, now.rlim_max / part, err);
+}
+
 static int set_limits(const struct enter_spec *s, struct err *err)
 {
+	static const struct {
+		int what;
+		uint64_t part;
+	} shared[] = { { RLIMIT_SIGPENDING, 64 }, { RLIMIT_MEMLOCK, 8 }, { RLIMIT_MSGQUEUE, 8 } };
+
 	if (limit_one(RLIMIT_CORE, 0, err) < 0)
 		return -1;
 	/* A zygote's children set theirs. */
 	if (!s->zygote && limit_one(RLIMIT_NOFILE, s->open_files ? s->open_files : 1024, err) < 0)
 		return -1;
+	for (size_t i = 0; !s->zygote && i < array_len(shared); i++)
+		if (limit_share(shared[i].what, shared[i].part, err) < 0)
+			return -1;
 	if (s->pids && limit_one(RLIMIT_NPROC, s->pids, err) < 0)
 		return -1;
 	if (s->memory_bytes && limit_one(RLIMIT_AS, s->memory_bytes, err) < 0)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "jail/enter.h"
@@ -171,11 +172,24 @@ static int renew_private(struct err *err)
 	return 0;
 }
 
+/* Its own share of what all sandboxes may have; the limit is the user namespace's. Where /proc/sys
+ * cannot be written, a sandbox can take all of it. */
+static void share_inotify(void)
+{
+	char text[16];
+	struct err err;
+
+	snprintf(text, sizeof(text), "%d", LIMIT_CELL_INOTIFY);
+	if (fd_write_file(AT_FDCWD, "/proc/sys/user/max_inotify_instances", text, &err) < 0)
+		log_debug("maker", "%s", err.text);
+}
+
 static int build_cell(const struct cell_request *r, struct err *err)
 {
 	struct rootfs_cell cell = { .prefix = r->prefix,
 				    .tmp_bytes = r->tmp_bytes,
-				    .own_pid = (r->mode & MAKER_NEW_PID) != 0 };
+				    .own_pid = (r->mode & MAKER_NEW_PID) != 0,
+				    .hide_pids = !(r->mode & MAKER_IN_PID) };
 
 	if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
 		return err_sys(err, errno, "dropping groups");
@@ -188,6 +202,8 @@ static int build_cell(const struct cell_request *r, struct err *err)
 	} else if (rootfs_enter_cell(&cell, err) < 0) {
 		return -1;
 	}
+	if (r->mode & MAKER_IN_PID)
+		share_inotify();
 	if (r->mode & MAKER_FENCE_NET && fence(err) < 0)
 		return -1;
 	return r->mode & MAKER_NEW_NET ? loopback_up(err) : 0;

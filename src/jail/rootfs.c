@@ -328,7 +328,10 @@ static int cell_proc(const struct rootfs_cell *cell, struct err *err)
 {
 	if (!cell->own_pid)
 		return bind(ROOTFS_PROC, CELL "/proc", err);
-	if (mount("proc", CELL "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+	/* The nodes of a root share its /proc, in which the instances of all of them are, too: what
+	 * others' programs are told in their arguments anybody could read. */
+	if (mount("proc", CELL "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		  cell->hide_pids ? "hidepid=2" : NULL) < 0)
 		return err_sys(err, errno,
 			       "mounting /proc (a host whose /proc is masked forbids it)");
 	return 0;

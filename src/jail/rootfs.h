@@ -22,6 +22,7 @@ struct rootfs_cell {
 	const char *prefix; /* NULL or "/usr": nothing more than /usr */
 	uint64_t tmp_bytes;
 	bool own_pid;	  /* mount a /proc of its own; else the inherited one is shown */
+	bool hide_pids;	  /* in that, only who may trace a process sees it */
 	const char *user; /* name for id uid in /etc/passwd: informative only */
 };
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -90,7 +92,8 @@ static const char code[] =
 	/* whose arguments are looked at, too */
 	"open openat creat chmod fchmod fchmodat mknod mknodat clone ioctl ";
 
-#define LOW 0xffffffffUL /* the kernel reads an int: what stands above it counts for nothing */
+#define X32_CALLS 0x40000000U /* numbers of another architecture begin here */
+#define LOW 0xffffffffUL      /* the kernel reads an int: what stands above it counts for nothing */
 
 static int rule(scmp_filter_ctx ctx, int error, int nr, unsigned int n,
 		const struct scmp_arg_cmp *args, struct err *err)
@@ -125,17 +128,14 @@ static bool stands_in(const char *names, const char *name)
 }
 
 /* The lists as their complement, which is a filter of half the size: installing one costs every
- * sandbox 0.3 us per instruction. *out_known: numbers from here on are unknown to libseccomp. */
-static int refuse_unlisted(scmp_filter_ctx ctx, uint32_t *out_known, struct err *err)
+ * sandbox 0.3 us per instruction. */
+static int refuse_unlisted(scmp_filter_ctx ctx, struct err *err)
 {
-	*out_known = 0;
 	for (int nr = 0; nr < 2048; nr++) {
 		char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, nr);
 		bool listed = name && (stands_in(code, name) || stands_in(never, name) ||
 				       stands_in(not_code, name));
 
-		if (name)
-			*out_known = (uint32_t)nr + 1;
 		free(name);
 		if (name && !listed && rule(ctx, ENOSYS, nr, 0, NULL, err) < 0)
 			return -1;
@@ -177,22 +177,29 @@ static int mode_rules(scmp_filter_ctx ctx, unsigned long id, struct err *err)
 	return 0;
 }
 
-static int code_rules(scmp_filter_ctx ctx, uint32_t *out_known, struct err *err)
+/* A filter cannot look behind clone3's pointer: it does not exist, and libc uses clone. */
+static int no_spaces(scmp_filter_ctx ctx, struct err *err)
 {
-	/* A filter cannot look behind clone3's pointer: it does not exist, and libc uses clone. */
 	static const unsigned long spaces[] = { CLONE_NEWUSER,	CLONE_NEWNS,  CLONE_NEWPID,
 						CLONE_NEWIPC,	CLONE_NEWUTS, CLONE_NEWNET,
 						CLONE_NEWCGROUP };
-	/* Pushing characters into a terminal that the caller shares with us: TIOCSTI, TIOCLINUX. */
-	static const unsigned long pushes[] = { 0x5412, 0x541c };
 
-	if (refuse_unlisted(ctx, out_known, err) < 0 || refuse_all(ctx, not_code, err) < 0 ||
-	    mode_rules(ctx, S_ISUID, err) < 0 || mode_rules(ctx, S_ISGID, err) < 0)
-		return -1;
 	for (size_t i = 0; i < array_len(spaces); i++)
 		if (refuse(ctx, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, spaces[i], spaces[i]),
 			   err) < 0)
 			return -1;
+	return 0;
+}
+
+static int code_rules(scmp_filter_ctx ctx, struct err *err)
+{
+	/* Pushing characters into a terminal that the caller shares with us: TIOCSTI, TIOCLINUX. */
+	static const unsigned long pushes[] = { 0x5412, 0x541c };
+
+	if (refuse_unlisted(ctx, err) < 0 || refuse_all(ctx, not_code, err) < 0 ||
+	    mode_rules(ctx, S_ISUID, err) < 0 || mode_rules(ctx, S_ISGID, err) < 0 ||
+	    no_spaces(ctx, err) < 0)
+		return -1;
 	for (size_t i = 0; i < array_len(pushes); i++)
 		if (refuse(ctx, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW, pushes[i]), err) <
 		    0)
@@ -200,25 +207,71 @@ static int code_rules(scmp_filter_ctx ctx, uint32_t *out_known, struct err *err)
 	return 0;
 }
 
-/* What libseccomp has no rules for, "all but these" and "all from here on", stands before its
- * program and only ever refuses: numbers that it does not know, and kinds of sockets other than
- * four. The rest reach the machine below (vsock) or old corners of the kernel. */
-static int put_code_prefix(struct buf *out, uint32_t known, struct err *err)
+/* A zygote's children attach trees that are read-only and not locked. Whoever makes the store
+ * writable by such a mount, with the rights that a node has over its children's cells, needs one of
+ * these; where there is one id, the files are its own. Nor does anything here make namespaces (the
+ * cell maker does), in which it would have such rights. */
+static int zygote_rules(scmp_filter_ctx ctx, struct err *err)
+{
+	const struct scmp_arg_cmp opens[] = { SCMP_A3(
+		SCMP_CMP_MASKED_EQ, MS_REMOUNT | MS_BIND | MS_RDONLY, MS_REMOUNT | MS_BIND) };
+
+	if (rule(ctx, EPERM, SCMP_SYS(mount), 1, opens, err) < 0)
+		return -1;
+	return refuse_all(ctx, "mount_setattr unshare ", err) < 0 || no_spaces(ctx, err) < 0 ? -1
+											     : 0;
+}
+
+/* What libseccomp has no rules for, "all but these", stands before its program and only ever
+ * refuses: kinds of sockets other than four. The rest reach the machine below (vsock) or old
+ * corners of the kernel. Of netlink there is what tells of interfaces (protocol 0): by others one
+ * sandbox reaches the next where they share a network that is none. */
+static int put_socket_rules(struct buf *out, struct err *err)
 {
 	const uint32_t low = offsetof(struct seccomp_data, args) +
 			     (__BYTE_ORDER == __BIG_ENDIAN ? 4 : 0);
+	const uint32_t protocol = low + 2 * sizeof(uint64_t);
 	const struct sock_filter prefix[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, known, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 1, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 6),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 8),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 4, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 2, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 6, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 5, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 2),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, protocol),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NETLINK_ROUTE, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+	};
+
+	return buf_put(out, prefix, sizeof(prefix), err);
+}
+
+/* The first number that libseccomp does not know. */
+static uint32_t first_unknown(void)
+{
+	uint32_t known = 0;
+
+	for (int nr = 0; nr < 2048; nr++) {
+		char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, nr);
+
+		if (name)
+			known = (uint32_t)nr + 1;
+		free(name);
+	}
+	return known;
+}
+
+/* Of what is younger than the lists above nobody has asked whether it opens what they close. Before
+ * libseccomp's program, too, which has no rule for "all from here on". */
+static int refuse_young(struct buf *out, struct err *err)
+{
+	const struct sock_filter prefix[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_CALLS, 2, 0), /* libseccomp's: killed */
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, first_unknown(), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 	};
 
 	return buf_put(out, prefix, sizeof(prefix), err);
@@ -236,7 +289,6 @@ int seccomp_build(enum seccomp_profile profile, struct buf *out, struct err *err
 {
 	__attribute__((cleanup(release))) scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
 	auto_close int fd = memfd_create("filter", MFD_CLOEXEC);
-	uint32_t known = 0;
 	int rc;
 
 	if (!ctx || fd < 0)
@@ -246,8 +298,12 @@ int seccomp_build(enum seccomp_profile profile, struct buf *out, struct err *err
 	seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (refuse_all(ctx, never, err) < 0)
 		return -1;
-	if (profile == SECCOMP_CODE &&
-	    (code_rules(ctx, &known, err) < 0 || put_code_prefix(out, known, err) < 0))
+	if (refuse_young(out, err) < 0)
+		return -1;
+	if (profile == SECCOMP_ZYGOTE &&
+	    (rule(ctx, ENOSYS, SCMP_SYS(clone3), 0, NULL, err) < 0 || zygote_rules(ctx, err) < 0))
+		return -1;
+	if (profile == SECCOMP_CODE && (code_rules(ctx, err) < 0 || put_socket_rules(out, err) < 0))
 		return -1;
 	rc = seccomp_export_bpf(ctx, fd);
 	if (rc < 0)

@@ -448,6 +448,17 @@ static int make_dirs(const struct jail_start *s, const struct jail_start_config 
 	return 0;
 }
 
+/* The kernel counts what sandboxes have as the starter's, too, who on the host may be root. */
+static void share_inotify(void)
+{
+	char text[16];
+	struct err err;
+
+	snprintf(text, sizeof(text), "%d", LIMIT_INOTIFY);
+	if (fd_write_file(AT_FDCWD, "/proc/sys/user/max_inotify_instances", text, &err) < 0)
+		log_debug("start", "%s", err.text);
+}
+
 static int become_nobody(struct jail_start *s, const struct jail_start_config *c, gid_t gid,
 			 struct err *err)
 {
@@ -477,6 +488,7 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 		return err_sys(err, errno, "dropping groups");
 	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		return err_sys(err, errno, "taking the daemon's id");
+	share_inotify();
 	return s->mode == JAIL_ROOT ? place_all(s, trees, err) : 0;
 }
 

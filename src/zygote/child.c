@@ -22,6 +22,7 @@
 #include "zygote/zygote_priv.h"
 
 #define READ_BYTES 65536
+#define READS 8 /* in one turn of the loop: a flood does not keep it */
 
 static const char *const role_names[] = {
 	[ZYGOTE_INSTANCE] = "instance", [ZYGOTE_RUN] = "run", [ZYGOTE_RESOLVER] = "resolver"
@@ -115,6 +116,14 @@ static void on_usage(void *arg, const struct slot_usage *usage)
 	tell_end(e);
 }
 
+/* Every process of an instance's cell ends with its init; a node's has none. */
+static void drop_cell(struct zygote_child *c)
+{
+	if (c->cell && c->is_node)
+		sweep_node(c->z, c->expect_pid_ns, c->cell->ino[NS_USER]);
+	jail_free_cell(steal(c->cell));
+}
+
 static void finish(struct zygote_child *c)
 {
 	struct ending *e = mem_new(struct ending);
@@ -122,8 +131,7 @@ static void finish(struct zygote_child *c)
 
 	e->c = c;
 	e->end.status = c->status;
-	jail_free_cell(c->cell);
-	c->cell = NULL;
+	drop_cell(c);
 	c->slot = -1;
 	stop_stream(c);
 	/* Was it the kernel, for lack of memory, that killed it? Else nobody waits for the
@@ -160,8 +168,7 @@ void child_fail(struct zygote_child *c, const struct err *err)
 		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
 	if (c->pid > 0 && !c->exited)
 		jail_unwatch(c->z->jail, c->pid);
-	jail_free_cell(c->cell);
-	c->cell = NULL;
+	drop_cell(c);
 	give_slot(c);
 	own.kind = own.kind == ERR_LIMIT || own.kind == ERR_USAGE ? own.kind : ERR_START;
 	c->born(c->born_arg, NULL, NULL, &own);
@@ -176,8 +183,7 @@ void child_abandon(struct zygote_child *c)
 	zygote_child_kill(c);
 	if (c->pid > 0 && !c->exited)
 		jail_unwatch(c->z->jail, c->pid);
-	jail_free_cell(c->cell);
-	c->cell = NULL;
+	drop_cell(c);
 	give_slot(c);
 	dispose(c);
 }
@@ -255,21 +261,45 @@ static void on_attached(void *arg, const struct err *err)
 	maybe_born(c);
 }
 
-void child_on_forked(struct zygote_child *c, struct wire_msg *m)
+/* The process that a zygote calls its child, if it is one of ours and in no other cell than this: a
+ * poisoned zygote may send the pidfd of any process that it can name, even the daemon's own (of a
+ * socket's peer), and nothing may be done to those. -1: it is not, or has ended. */
+static pid_t claimed(const struct zygote_child *c)
 {
 	auto_buf struct buf info = BUF_MAX(4096);
-	struct err err;
+	siginfo_t ended = { 0 };
 	char path[64];
 	const char *p = NULL;
+	struct err err;
+	struct stat st;
 	int pid = 0;
 
-	c->pidfd = wire_take_fd(m, 0);
-	c->forked_us = clock_us();
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", c->pidfd);
 	if (c->pidfd >= 0 && buf_read_file(&info, AT_FDCWD, path, &err) == 0)
 		p = strstr(info.data, "\nPid:");
-	if (!p || sscanf(p, "\nPid: %d", &pid) != 1 || pid <= 0) {
-		err_set(&err, ERR_START, "the new process ended at once");
+	if (!p || sscanf(p, "\nPid: %d", &pid) != 1 || pid <= 0 || pid == c->cell->init_pid)
+		return -1;
+	if (waitid(P_PIDFD, (id_t)c->pidfd, &ended, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0 ||
+	    ended.si_pid)
+		return -1;
+	/* Every cell has a user namespace of its own, and it is in it from the first moment. */
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
+	if (stat(path, &st) < 0 || st.st_ino != c->cell->ino[NS_USER])
+		return -1;
+	return jail_is_watched(c->z->jail, pid) ? -1 : pid;
+}
+
+void child_on_forked(struct zygote_child *c, struct wire_msg *m)
+{
+	struct err err;
+	pid_t pid;
+
+	c->pidfd = wire_take_fd(m, 0);
+	c->forked_us = clock_us();
+	pid = claimed(c);
+	if (pid < 0) {
+		fd_close(&c->pidfd); /* whose it is, nobody knows: it is not to be killed by it */
+		err_set(&err, ERR_START, "the new process ended at once, or is another's");
 		child_fail(c, &err);
 		return;
 	}
@@ -390,7 +420,7 @@ static void on_stream(uv_poll_t *poll, int status, int events)
 		write_some(c);
 	if (status == 0 && !(events & UV_READABLE))
 		return;
-	while (c->polling && rc == 1) {
+	for (int i = 0; i < READS && c->polling && rc == 1; i++) {
 		rc = read_some(c);
 		if (rc == 1 && !take_messages(c))
 			return;

@@ -30,7 +30,7 @@ struct growing {
 	char **modules;
 	uint64_t memory_bytes;
 	struct zygote_profile profile;
-	bool watch, has_profile, over;
+	bool watch, told, has_profile, over;
 	uv_timer_t timer;
 	int holds; /* its timer, and an answer of the maker's that is still to come */
 };
@@ -116,6 +116,8 @@ void node_dead(struct zygote_node *node, const struct err *why)
 	/* What grew below it shared its memory and its ids: it goes too, and instances stay (S5).
 	 */
 	kill_below(node);
+	if (node->cell && node->root != node && node->root->cell)
+		sweep_node(node->z, node->root->cell->ino[NS_PID], node->cell->ino[NS_USER]);
 	if (node->z->on_gone && node->data)
 		node->z->on_gone(node->z->on_gone_ctx, node);
 	node->data = NULL;
@@ -462,7 +464,12 @@ static void on_node_message(void *ctx, struct zygote_child *c, struct wire_msg *
 	struct err err;
 
 	if (m->type == WIRE_PROFILE) {
-		zygote_profile_done(&g->profile);
+		if (g->told) {
+			log_warn("zygote", "a new node told its profile again: killed");
+			zygote_child_kill(c);
+			return;
+		}
+		g->told = true;
 		g->has_profile = zygote_profile_parse(m, &g->profile, &err) == 0;
 		if (!g->has_profile)
 			log_warn("zygote", "%s", err.text);

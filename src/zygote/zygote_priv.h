@@ -83,6 +83,7 @@ struct zygotes {
 	int log_pipe[2]; /* zygotes write, we read */
 	uv_poll_t log_poll;
 	struct buf log_text;
+	uint64_t log_second, log_bytes; /* told in this second */
 	bool closing;
 };
 
@@ -111,6 +112,11 @@ void child_abandon(struct zygote_child *c);
 void child_fail(struct zygote_child *c, const struct err *err);
 /* Give up everything but the process: it lives on as a node. */
 void child_becomes_node(struct zygote_child *c, struct zygote_node *node);
+
+/* sweep.c: kill what a node has left in its root's pid namespace, in its own user namespace or
+ * below.
+ */
+void sweep_node(const struct zygotes *z, uint64_t pid_ns, uint64_t user_ns);
 
 /* check.c: what the daemon takes from /proc before it believes (DESIGN 3.1 step 5) */
 struct check_expected {

@@ -7,10 +7,31 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "zygote/zygote_priv.h"
+
+/* A package that prints without end shall not fill the host's disk: what is beyond the limit in one
+ * second is not kept. Each line costs more than itself. */
+static void say(struct zygotes *z, const char *line)
+{
+	uint64_t second = clock_us() / 1000000;
+
+	if (second != z->log_second) {
+		z->log_second = second;
+		z->log_bytes = 0;
+	}
+	if (z->log_bytes > LIMIT_LOG_BURST_BYTES)
+		return;
+	z->log_bytes += strlen(line) + 80;
+	if (z->log_bytes > LIMIT_LOG_BURST_BYTES)
+		log_info("zygote", "says more than is kept of one second");
+	else
+		log_info("zygote", "says: %s", line);
+}
 
 /* What zygotes print (an import that warns, say) goes to the daemon's log, line by line. */
 static void on_log(uv_poll_t *poll, int status, int events)
@@ -32,7 +53,7 @@ static void on_log(uv_poll_t *poll, int status, int events)
 	buf_grew(&z->log_text, (size_t)n);
 	while ((end = memchr(z->log_text.data, '\n', z->log_text.len))) {
 		*end = '\0';
-		log_info("zygote", "says: %s", z->log_text.data);
+		say(z, z->log_text.data);
 		buf_consume(&z->log_text, (size_t)(end - z->log_text.data) + 1);
 	}
 }

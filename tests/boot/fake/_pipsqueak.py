@@ -85,7 +85,7 @@ def _receive_packet(control):
     return data, fds
 
 
-def sleep(control):
+def sleep(control, kept):
     while True:
         data, numbers = _receive_packet(control)
         if not data:

@@ -53,4 +53,4 @@ def child(me):
 control = int(sys.argv[1])
 p.send_packet(control, p.ASLEEP, 0, {})
 while True:
-    control = child(p.sleep(control))
+    control = child(p.sleep(control, []))
