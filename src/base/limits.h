@@ -132,6 +132,12 @@
 #define LIMIT_LOG_BURST_BYTES (256 * KIB) /* a function's output in one second */
 #define LIMIT_PYINFO_MS (30 * 1000)
 
+/* policy */
+#define LIMIT_CANDIDATES 16384 /* sets that might become nodes */
+
+/* sim */
+#define LIMIT_WORKLOAD_BYTES (256 * MIB) /* one file of a workload */
+
 /* api */
 #define LIMIT_HTTP_CONNECTIONS 1024
 #define LIMIT_HTTP_UPLOAD_BYTES (256 * MIB)

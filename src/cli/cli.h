@@ -61,6 +61,9 @@ warn_unused int pep723_extract(const char *script, size_t len, char **out, struc
 /* zip.c: a directory or a file as a zip archive with stored members. */
 warn_unused int zip_make(const char *path, struct buf *out, struct err *err);
 
+/* lock.c: the whole file at once, by a temporary one beside it. */
+warn_unused int file_replace(const char *path, const void *data, size_t len, struct err *err);
+
 /* interpreter.c: --python PATH or VERSION: the real interpreter and its prefix; the caller frees.
  */
 warn_unused int interpreter_find(const char *asked, char **out_path, char **out_prefix,
@@ -95,6 +98,8 @@ int verb_logs(const struct dirs *d, int argc, char **argv);
 int verb_status(const struct dirs *d, int argc, char **argv);
 int verb_tree(const struct dirs *d, int argc, char **argv);
 int verb_cache(const struct dirs *d, int argc, char **argv);
+int verb_simulate(const struct dirs *d, int argc, char **argv);
+int verb_fit(const struct dirs *d, int argc, char **argv);
 int verb_daemon(const struct dirs *d, int argc, char **argv);
 
 /* "pipsqueak: text" to stderr; returns the exit code of the error's kind. */

@@ -18,6 +18,8 @@ static const char help_overview[] =
 	"  tree     the sleeping interpreters: what each holds, memory, uses\n"
 	"  status   the daemon and what this host gives it\n"
 	"  cache    packages on disk: what is there, is it whole, remove what is not needed\n"
+	"  simulate replay a workload against policies for the tree\n"
+	"  fit      the tree for a workload and a memory\n"
 	"  daemon   run the daemon in the foreground\n"
 	"  version\n"
 	"  help VERB\n"
@@ -132,6 +134,36 @@ static const struct {
 	  "           budget\n"
 	  "  clean    remove all that may be removed, what indexes answered too\n"
 	  "What a running process or a deployed function needs always stays.\n" },
+	{ "simulate",
+	  "usage: pipsqueak simulate WORKLOAD [--policy P,...] [--memory SIZE,...] [FLAGS]\n"
+	  "What calls would still have to import, by the model of memory in docs/TREE.md. "
+	  "WORKLOAD\n"
+	  "is a directory with functions.jsonl, packages.json and closures.json, each function of\n"
+	  "which is called once, or generated[:FUNCTIONS].\n"
+	  "  --policy P        none, root, sock, lru, gdsf, forklift:FILE (first fit, and best "
+	  "fit),\n"
+	  "                    tree:FILE (of `fit`; best fit), online, fitted, bound; repeatable\n"
+	  "  --memory SIZE     of the tree: 512M, 2G (powers of ten; default 2G); repeatable\n"
+	  "  --train N         the first N calls teach, and are not counted\n"
+	  "  --splits N        the mean of N orders: Python's random.Random(0..N-1).shuffle\n"
+	  "  --half-life CALLS of demand, for online (default 1000)\n"
+	  "Calls drawn from the functions instead, when one of these is given:\n"
+	  "  --calls N         so many (default 5000)\n"
+	  "  --zipf S          popularity of the k-th function: k to the power of -S (default 0)\n"
+	  "  --drift PART      in the middle this part of the functions gives way to others; BACK "
+	  "is\n"
+	  "                    then after how many calls what a call is to expect is within 1.2 x "
+	  "of\n"
+	  "                    a tree that is fitted to the new mix\n"
+	  "  --burst P         the chance that a call repeats the one before\n"
+	  "  --one-shot P      the chance that a call is of a function that is called once\n"
+	  "  --seed N          (default 0)\n"
+	  "Output: a table, or --json; --svg FILE: residual against memory.\n" },
+	{ "fit",
+	  "usage: pipsqueak fit --memory SIZE --from WORKLOAD -o FILE\n"
+	  "Choose the tree that saves the calls of WORKLOAD (see: pipsqueak help simulate) most\n"
+	  "within SIZE (2G; powers of ten), and write it as JSON: nested \"packages\" and\n"
+	  "\"children\". FILE - is standard output.\n" },
 	{ "daemon",
 	  "usage: pipsqueak daemon [OPTIONS]\n"
 	  "Run pipsqueakd in the foreground; OPTIONS are its own (pipsqueakd --help).\n" },

@@ -64,7 +64,7 @@ static bool is_same(const char *path, const struct buf *text)
 	       memcmp(old.data, text->data, old.len) == 0;
 }
 
-static int write_file(const char *path, const struct buf *text, struct err *err)
+int file_replace(const char *path, const void *data, size_t len, struct err *err)
 {
 	auto_free char *temp = mem_printf("%s.%d.tmp", path, getpid());
 	auto_close int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -72,7 +72,7 @@ static int write_file(const char *path, const struct buf *text, struct err *err)
 
 	if (fd < 0)
 		return err_sys(err, errno, "creating '%s'", temp);
-	rc = fd_write_all(fd, text->data, text->len, err);
+	rc = fd_write_all(fd, data, len, err);
 	if (rc == 0 && (fsync(fd) < 0 || rename(temp, path) < 0))
 		rc = err_sys(err, errno, "writing '%s'", path);
 	if (rc < 0)
@@ -92,7 +92,7 @@ static int publish(const struct lock_options *o, bool is_dir, struct err *err)
 	if (!path || strcmp(path, "-") == 0)
 		return fd_write_all(STDOUT_FILENO, text.data, text.len, err);
 	/* the same inputs again: nothing to wait for the disk for */
-	if (!is_same(path, &text) && write_file(path, &text, err) < 0)
+	if (!is_same(path, &text) && file_replace(path, text.data, text.len, err) < 0)
 		return -1;
 	if (!o->run.quiet)
 		fprintf(stderr, "wrote %s\n", path);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What is remembered has a limit: then the half of it that matters less is forgotten.
+ */
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "policy/fit_priv.h"
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* What about half of them are above. */
+static double middle(const double *v, uint32_t n)
+{
+	double *sorted = mem_zero(n, sizeof(*sorted)), x;
+
+	memcpy(sorted, v, n * sizeof(*sorted));
+	qsort(sorted, n, sizeof(*sorted), by_size);
+	x = sorted[n / 2];
+	free(sorted);
+	return x;
+}
+
+static void forget_candidates(struct fit *f)
+{
+	uint32_t n = f->ncandidates;
+	double *worth = mem_zero(n, sizeof(*worth)), limit;
+	bool fresh;
+
+	for (uint32_t i = 0; i < n; i++)
+		worth[i] = f->candidates[i].gain / fit_cost(f, &f->candidates[i]);
+	limit = middle(worth, n);
+	fit_table_done(&f->by_candidate);
+	fit_table_done(&f->by_raw);
+	f->ncandidates = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct fit_candidate c = f->candidates[i];
+
+		if (worth[i] <= limit && c.node < 0) {
+			fit_set_done(&c.set);
+			continue;
+		}
+		*fit_table_find(&f->by_candidate, fit_set_hash(fit_set_plain(&c.set)),
+				&fresh) = f->ncandidates;
+		f->candidates[f->ncandidates++] = c;
+	}
+	free(worth);
+}
+
+static void keep_views(struct fit *f, const struct fit_demand *d, uint32_t number)
+{
+	for (uint32_t v = d->first_view; v < d->first_view + d->nviews; v++) {
+		f->views[f->nviews] = f->views[v];
+		f->views[f->nviews].demand = number;
+		fit_view_index(f, f->nviews++);
+	}
+}
+
+static void forget_demands(struct fit *f)
+{
+	uint32_t n = f->ndemands;
+	double *weight = mem_zero(n, sizeof(*weight)), limit;
+	bool fresh;
+
+	for (uint32_t i = 0; i < n; i++)
+		weight[i] = f->demands[i].weight;
+	limit = middle(weight, n);
+	fit_table_done(&f->by_set);
+	for (uint32_t i = 0; i < f->nitems; i++)
+		f->items[i].nviews = 0;
+	f->ndemands = f->nviews = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct fit_demand d = f->demands[i];
+
+		/* the first half of those that are alike goes: the older */
+		if (weight[i] < limit || (weight[i] == limit && i < n / 2)) {
+			for (uint32_t v = 0; v < d.nviews; v++)
+				fit_set_done(&f->views[d.first_view + v].set);
+			fit_set_done(&d.set);
+			continue;
+		}
+		*fit_table_find(&f->by_set, fit_set_hash(fit_set_plain(&d.set)),
+				&fresh) = f->ndemands;
+		keep_views(f, &d, f->ndemands);
+		d.first_view = f->nviews - d.nviews;
+		f->demands[f->ndemands++] = d;
+	}
+	free(weight);
+	fit_support_anew(f);
+}
+
+void fit_forget(struct fit *f)
+{
+	if (f->ncandidates > LIMIT_CANDIDATES)
+		forget_candidates(f);
+	if (f->ndemands == LIMIT_FUNCTIONS)
+		forget_demands(f);
+}

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the next node is worth, what a node that goes would lose, and which change is next.
+ */
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "policy/fit_priv.h"
+
+/* A node is not worth making for less than this part of the time that it takes to make. */
+#define WORTH 0.05
+#define PAYS 1.25
+#define TRIES 16
+/* So many gains are counted at most for one step while nodes are processes: time is limited, and
+ * the next step goes on from there. */
+#define LOOKS 64
+#define ROUNDS 6
+
+/* What the set as a node would save now, in us of calls. */
+double fit_gain(const struct fit *f, const struct fit_set *set, bool *out_lone)
+{
+	const struct fit_item *rarest = fit_rarest(f, set);
+	double sum = 0, left_out = 0, owners = 0;
+	uint32_t owner = FIT_NOBODY, having = 0;
+
+	for (uint32_t i = 0; i < rarest->nviews; i++) {
+		const struct fit_view *v = &f->views[rarest->views[i]];
+		uint64_t now_us;
+
+		if (!fit_set_within(set, &v->set))
+			continue;
+		if (f->demands[v->demand].first_view == rarest->views[i] && having++ == 0)
+			owner = v->demand;
+		now_us = fit_view_us(f, v->best);
+		if (set->us <= now_us)
+			continue;
+		double more = fit_weight(f, v) * (double)(set->us - now_us);
+
+		if (!v->left_out)
+			sum += more;
+		else if (v->demand == owner) /* its first view came before */
+			owners += more;
+		else
+			left_out += more;
+	}
+	*out_lone = having < 2;
+	if (having > 0)
+		sum += left_out;
+	if (having > 1 || (having == 1 && f->demands[owner].calls > 1))
+		sum += owners;
+	return sum;
+}
+
+static double need(const struct fit *f, const struct fit_candidate *c)
+{
+	return (double)(f->rules.node_bytes + c->set.bytes - fit_node_bytes(f, c->parent));
+}
+
+double fit_cost(const struct fit *f, const struct fit_candidate *c)
+{
+	double net = need(f, c) - (double)c->credit;
+
+	return net > 1 ? net : 1;
+}
+
+/* What has to be free to make it: on paper nodes move at once. */
+static double room_for(const struct fit *f, const struct fit_candidate *c)
+{
+	return f->rules.on_paper ? fit_cost(f, c) : need(f, c);
+}
+
+/* A node that nobody need be forked from to be worth it: others that hold its items, each for
+ * itself, would hold them once. */
+static struct fit_candidate *paying(const struct fit *f)
+{
+	struct fit_candidate *best = NULL;
+	double most = 0, live = f->rules.on_paper ? 1 : PAYS;
+
+	for (uint32_t i = 0; i < f->ncandidates; i++) {
+		struct fit_candidate *c = &f->candidates[i];
+		double paid = c->node < 0 ? (double)c->credit - live * need(f, c) : 0;
+
+		if (paid > most) {
+			best = c;
+			most = paid;
+		}
+	}
+	return best;
+}
+
+/* The best of those that were not tried since fit.look moved on. */
+static struct fit_candidate *best_candidate(struct fit *f, uint64_t most_bytes)
+{
+	for (;;) {
+		struct fit_candidate *best = NULL;
+		bool enough = !f->rules.on_paper && f->looks >= LOOKS;
+		double most = 0;
+
+		for (uint32_t i = 0; i < f->ncandidates; i++) {
+			struct fit_candidate *c = &f->candidates[i];
+			double bytes;
+
+			if (c->gain <= 0 || c->node >= 0 || c->tried == f->look ||
+			    (enough && c->looked != f->look))
+				continue;
+			bytes = fit_cost(f, c);
+			if (c->gain > most * bytes && room_for(f, c) <= (double)most_bytes) {
+				best = c;
+				most = c->gain / bytes;
+			}
+		}
+		if (!best || best->looked == f->look)
+			return best;
+		best->gain = fit_gain(f, &best->set, &best->lone);
+		best->looked = f->look;
+		f->looks++;
+		if (best->gain * f->scale <
+		    WORTH * (double)(best->set.us - fit_view_us(f, best->parent)))
+			best->gain = 0;
+	}
+}
+
+/* What goes with each node: us of calls lost, bytes freed; bytes < 0: it may not go. */
+struct going {
+	double us, bytes;
+};
+
+/* What a view would have left when the subtree goes: what is above it is in every call that had
+ * what is below; `aside` may be inside, too, then a little is lost that would not have been. */
+static void view_losses(const struct fit *f, const struct fit_view *v, struct going *out)
+{
+	double w = fit_weight(f, v);
+
+	for (int32_t n = v->best; n >= 0; n = f->nodes[n].parent) {
+		uint64_t left = fit_view_us(f, f->nodes[n].parent);
+
+		if (fit_view_us(f, v->aside) > left &&
+		    (f->rules.on_paper || !fit_is_above(f, n, v->aside)))
+			left = fit_view_us(f, v->aside);
+		out[n].us += w * (double)(fit_view_us(f, v->best) - left);
+		if (f->rules.on_paper)
+			return;
+	}
+}
+
+static void node_frees(const struct fit *f, int32_t node, struct going *out)
+{
+	const struct fit_place *p = &f->nodes[node];
+	double own = (double)(p->set.bytes - fit_node_bytes(f, p->parent));
+
+	if (f->rules.on_paper) { /* the children take its items over */
+		out[node].bytes = (double)f->rules.node_bytes + own * (1 - (double)p->children);
+		return;
+	}
+	own += (double)f->rules.node_bytes;
+	for (int32_t n = node; n >= 0; n = f->nodes[n].parent)
+		out[n].bytes += own;
+}
+
+static struct going *losses(const struct fit *f)
+{
+	struct going *out = mem_zero(f->nnodes + 1, sizeof(*out));
+
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive)
+			node_frees(f, (int32_t)i, out);
+	for (uint32_t i = 0; i < f->nviews; i++)
+		view_losses(f, &f->views[i], out);
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		for (int32_t n = (int32_t)i; f->nodes[i].in_use && n >= 0; n = f->nodes[n].parent)
+			out[n].bytes = -1;
+	return out;
+}
+
+static int32_t cheapest(const struct fit *f, const struct going *g)
+{
+	int32_t best = -1;
+
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive && g[i].bytes > 0 &&
+		    (best < 0 || g[i].us * g[best].bytes < g[best].us * g[i].bytes))
+			best = (int32_t)i;
+	return best;
+}
+
+/* Nothing of this subtree, nor what is above it, can go again. */
+static void take_out(const struct fit *f, int32_t node, struct going *g)
+{
+	for (int32_t n = node; n >= 0; n = f->nodes[n].parent)
+		g[n].bytes = -1;
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive && fit_is_above(f, node, (int32_t)i))
+			g[i].bytes = -1;
+}
+
+/* The first of what would have to go for the candidate to be made; -1: that is worth more. */
+static int32_t first_to_go(const struct fit *f, const struct fit_candidate *c,
+			   const struct going *all)
+{
+	struct going *g = mem_zero(f->nnodes + 1, sizeof(*g));
+	double bytes = room_for(f, c) - (double)(f->rules.budget_bytes - f->bytes), lost = 0;
+	int32_t first = -1, n;
+
+	memcpy(g, all, f->nnodes * sizeof(*g));
+	for (n = c->parent; n >= 0; n = f->nodes[n].parent)
+		g[n].bytes = -1;
+	while (bytes > 0 && lost * FIT_HYSTERESIS < c->gain && (n = cheapest(f, g)) >= 0) {
+		lost += g[n].us;
+		bytes -= g[n].bytes;
+		if (first < 0)
+			first = n;
+		take_out(f, n, g);
+	}
+	free(g);
+	return bytes > 0 || lost * FIT_HYSTERESIS >= c->gain ? -1 : first;
+}
+
+static struct fit_step make(const struct fit_candidate *c)
+{
+	return (struct fit_step){ .action = FIT_MAKE,
+				  .parent = c->parent,
+				  .items = fit_set_plain(&c->set) };
+}
+
+static struct fit_step drop(int32_t node)
+{
+	return (struct fit_step){ .action = FIT_DROP, .node = node };
+}
+
+static bool moves(const struct fit *f, int32_t node)
+{
+	const struct fit_place *n = &f->nodes[node];
+	unsigned int below;
+
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		const struct fit_place *p = &f->nodes[i];
+
+		if (!p->alive || p->set.n >= n->set.n || fit_saved(f, n, p->set.bytes) == 0 ||
+		    !fit_set_within(&p->set, &n->set))
+			continue;
+		below = fit_height(f, node);
+		return below < LIMIT_TREE_DEPTH &&
+		       fit_saved(f, n,
+				 fit_node_bytes(f, fit_parent_for(f, &n->set,
+								  LIMIT_TREE_DEPTH - 1 - below)));
+	}
+	return false;
+}
+
+/* What is dropped first: what is too much; else what would take less below a node that came later:
+ * its set, cheaper now, is made again. */
+static int32_t surplus(const struct fit *f, const struct going *g)
+{
+	if (f->bytes > f->rules.budget_bytes)
+		return cheapest(f, g);
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive && g[i].bytes > 0 && moves(f, (int32_t)i))
+			return (int32_t)i;
+	return -1;
+}
+
+static struct fit_step plan(struct fit *f, const struct going *g)
+{
+	uint64_t budget = f->rules.budget_bytes, room = budget - f->bytes;
+	struct fit_candidate *c = paying(f);
+
+	if (c && room_for(f, c) <= (double)room)
+		return make(c);
+	f->look++;
+	f->looks = 0;
+	for (int i = 0; i < TRIES && (c = best_candidate(f, budget - f->rules.root_bytes)); i++) {
+		int32_t node;
+
+		if (room_for(f, c) <= (double)room)
+			return make(c);
+		node = first_to_go(f, c, g);
+		if (node >= 0)
+			return drop(node);
+		c->tried = f->look;
+	}
+	c = best_candidate(f, room);
+	return c ? make(c) : (struct fit_step){ .action = FIT_NOTHING };
+}
+
+struct fit_step fit_plan(struct fit *f)
+{
+	struct going *g = losses(f);
+	int32_t node = surplus(f, g);
+	struct fit_step step = { .action = FIT_NOTHING };
+
+	if (node >= 0)
+		step = drop(node);
+	else if (f->bytes <= f->rules.budget_bytes)
+		step = plan(f, g);
+	free(g);
+	return step;
+}
+
+static void shrink(struct fit *f, uint64_t to_bytes)
+{
+	while (f->bytes > to_bytes) {
+		struct going *g = losses(f);
+		int32_t n = cheapest(f, g);
+
+		free(g);
+		if (n < 0)
+			return;
+		fit_drop(f, n);
+	}
+}
+
+static void grow(struct fit *f)
+{
+	const struct fit_candidate *c;
+
+	for (;;) {
+		f->look++;
+		c = f->bytes < f->rules.budget_bytes ? paying(f) : NULL;
+		if (f->bytes < f->rules.budget_bytes && !c)
+			c = best_candidate(f, f->rules.budget_bytes - f->bytes);
+		if (!c)
+			break;
+		fit_make(f, fit_set_plain(&c->set), c->parent);
+	}
+	/* a node that is too deep to move cost more than was thought */
+	shrink(f, f->rules.budget_bytes);
+}
+
+/* A tree set aside: the sets of its nodes. */
+struct kept {
+	struct fit_set *sets;
+	uint32_t n;
+	double value;
+};
+
+static void keep_done(struct kept *k)
+{
+	for (uint32_t i = 0; i < k->n; i++)
+		fit_set_done(&k->sets[i]);
+	free(k->sets);
+	*k = (struct kept){ 0 };
+}
+
+static void keep(struct fit *f, struct kept *k)
+{
+	double value = fit_value(f);
+
+	if (value <= k->value)
+		return;
+	keep_done(k);
+	k->value = value;
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive) {
+			k->sets = fit_more(k->sets, k->n, sizeof(*k->sets));
+			k->sets[k->n++] = fit_set_of(f, fit_set_plain(&f->nodes[i].set));
+		}
+}
+
+static void drop_all(struct fit *f)
+{
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive)
+			fit_drop(f, (int)i);
+}
+
+static void keep_restore(struct fit *f, const struct kept *k)
+{
+	drop_all(f);
+	for (uint32_t i = 0; i < k->n; i++) {
+		struct fit_candidate c = { .set = k->sets[i] };
+
+		fit_candidate_place(f, &c);
+		fit_make(f, fit_set_plain(&c.set), c.parent);
+	}
+	shrink(f, f->rules.budget_bytes);
+}
+
+/* The greedy choice is improved by taking the worst of it back and choosing again: what was best
+ * early on may have been made needless by what came later. Half the memory comes first, so that
+ * twice the memory is never worth less. */
+static void solve(struct fit *f, uint64_t budget, struct kept *best)
+{
+	if (budget / 2 > f->rules.root_bytes)
+		solve(f, budget / 2, best);
+	f->rules.budget_bytes = budget;
+	drop_all(f);
+	grow(f);
+	keep(f, best);
+	for (int round = 0; round < ROUNDS; round++) {
+		shrink(f, budget / 8 * (uint64_t)(5 + round % 3));
+		grow(f);
+		keep(f, best);
+	}
+	keep_restore(f, best);
+	grow(f);
+	keep(f, best);
+}
+
+void fit_solve(struct fit *f)
+{
+	struct kept best = { 0 };
+
+	must(f->rules.on_paper);
+	solve(f, f->rules.budget_bytes, &best);
+	keep_restore(f, &best);
+	keep_done(&best);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs in: daemon and simulator. What the files of the optimiser share.
+ */
+#pragma once
+
+#include "policy/fit.h"
+
+#define FIT_NOBODY UINT32_MAX
+/* So many times its usual interval may a closure stay away before its demand is doubted. */
+#define FIT_OVERDUE 2
+
+#define FIT_WORDS 4
+
+/* Lists grow by fit_more(). */
+struct fit_set {
+	uint32_t *v; /* ascending */
+	uint32_t n;
+	uint64_t sig[FIT_WORDS]; /* a bit for each item: a subset's bits are all there */
+	uint64_t us, bytes;
+};
+
+struct fit_item {
+	uint64_t us, bytes;
+	struct fit_set *closures;
+	uint32_t *views; /* that have it, ascending */
+	uint32_t nclosures, nviews;
+};
+
+/* All calls with one closure. */
+struct fit_demand {
+	struct fit_set set;
+	double weight; /* calls; times fit.scale: decayed */
+	double last;
+	uint32_t calls;
+	uint32_t first_view, nviews; /* the first is the closure as it is */
+};
+
+struct fit_view {
+	struct fit_set set;
+	uint32_t demand;
+	bool left_out;
+	/* The best node, and the best that would be left without it: on paper any other, else one
+	 * that is not above it. -1: the root. */
+	int32_t best, aside;
+};
+
+struct fit_candidate {
+	struct fit_set set;
+	double gain;	      /* us, an upper bound */
+	uint64_t credit;      /* bytes that nodes would cost less below it */
+	int32_t parent, node; /* node: it is there; -1: it is not */
+	uint32_t looked;      /* the gain is that of this fit.look */
+	uint32_t tried;	      /* in this fit.look it found no place */
+	bool lone;	      /* when looked at: only one demand had it */
+};
+
+struct fit_place {
+	struct fit_set set;
+	int32_t parent;
+	uint32_t children;
+	uint32_t owner; /* the first demand that has it, or FIT_NOBODY */
+	bool shared;	/* others have it, too */
+	bool alive, in_use;
+};
+
+struct fit_table {
+	uint64_t *hash; /* 0: free */
+	uint32_t *index;
+	uint32_t n, cap;
+};
+
+struct fit {
+	struct fit_rules rules;
+	double now, epoch, scale; /* scale: 2^-((now - epoch) / half_life) */
+	uint64_t seed, bytes;
+	uint32_t looks; /* candidates looked at in this fit.look */
+	struct fit_item *items;
+	struct fit_demand *demands;
+	struct fit_view *views;
+	struct fit_candidate *candidates;
+	struct fit_place *nodes;
+	uint32_t nitems, ndemands, nviews, ncandidates, nnodes, look;
+	struct fit_table by_set, by_raw, by_candidate;
+};
+
+/* fit_set.c */
+struct fit_set fit_set_of(const struct fit *f, struct policy_set items);
+void fit_set_done(struct fit_set *s);
+bool fit_set_may_hold(const struct fit_set *outer, const struct fit_set *inner); /* by bits */
+bool fit_set_within(const struct fit_set *inner, const struct fit_set *outer);
+uint64_t fit_set_hash(struct policy_set s);
+struct policy_set fit_set_plain(const struct fit_set *s);
+/* The slot of this hash, taken if it is new. */
+uint32_t *fit_table_find(struct fit_table *t, uint64_t hash, bool *out_new);
+/* NULL: it is not there. */
+uint32_t *fit_table_get(const struct fit_table *t, uint64_t hash);
+void fit_table_done(struct fit_table *t);
+/* Room for one more in a list of n. */
+void *fit_more(void *list, uint32_t n, size_t size);
+
+/* fit_demand.c */
+/* Of the view: its part of the calls, decayed but for fit.scale. */
+double fit_weight(const struct fit *f, const struct fit_view *v);
+
+/* Note which items the view has. */
+void fit_view_index(struct fit *f, uint32_t view);
+
+/* fit_forget.c */
+/* Forget the less useful half when a list is at its limit. */
+void fit_forget(struct fit *f);
+
+/* fit_plan.c */
+/* Bytes that it takes in the end, nodes having moved below it; 1 when it saves more. */
+double fit_cost(const struct fit *f, const struct fit_candidate *c);
+/* What the set as a node would save now, in us of calls. *out_lone: at most one closure has it. */
+double fit_gain(const struct fit *f, const struct fit_set *set, bool *out_lone);
+
+/* fit_tree.c */
+uint64_t fit_view_us(const struct fit *f, int32_t node);	     /* -1: 0 */
+uint64_t fit_node_bytes(const struct fit *f, int32_t node);	     /* all items'; -1: 0 */
+bool fit_is_above(const struct fit *f, int32_t upper, int32_t node); /* or the same */
+/* The best node to fork one of this set from that is at most so deep. */
+int32_t fit_parent_for(const struct fit *f, const struct fit_set *set, unsigned int max_depth);
+unsigned int fit_height(const struct fit *f, int32_t node);
+/* Bytes that the node would take less below a parent whose items take so many; while nodes are
+ * processes: if it is worth the move. */
+uint64_t fit_saved(const struct fit *f, const struct fit_place *n, uint64_t parent_bytes);
+void fit_candidate_place(const struct fit *f, struct fit_candidate *c);
+void fit_view_refresh(struct fit *f, uint32_t view);
+const struct fit_item *fit_rarest(const struct fit *f, const struct fit_set *set);
+/* This demand is new, or came a second time: nodes that its own call alone suggested count. */
+void fit_support_grew(struct fit *f, uint32_t demand);
+void fit_support_anew(struct fit *f); /* after demands were forgotten */
