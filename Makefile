@@ -25,7 +25,7 @@ test: all ## unit, end-to-end and security tests
 asan: setup ## the same suite with AddressSanitizer and UndefinedBehaviorSanitizer
 	PIPSQUEAK_SLOWER=$(or $(PIPSQUEAK_SLOWER),3) $(MAKE) test BUILD=build-asan MESON_FLAGS="-Db_sanitize=address,undefined -Dbuildtype=debug"
 
-soak: all ## half an hour of what proves longer things: kill -9 loops, faults, fuzzing, sanitizers (tools/soak.sh)
+soak: all ## half an hour of what proves longer things: kill -9 loops, faults, fuzzing, sanitizers, Debian's own kernel (tools/soak.sh)
 	tools/soak.sh $(BUILD)
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
@@ -47,7 +47,7 @@ install: all ## install below Meson's prefix (DESTDIR is honoured)
 	$(MESON) install -C $(BUILD) --no-rebuild
 
 clean: ## remove what was built
-	rm -rf build build-asan build-fuzz
+	rm -rf build build-asan build-fuzz build-kernel
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile

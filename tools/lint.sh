@@ -40,7 +40,7 @@ if [ ! -x $ruff ]; then
 fi
 $ruff check --quiet --no-cache --output-format concise . || fail "ruff"
 # What `make test` does not run must at least be found.
-for tests in boot fault soak; do
+for tests in boot fault soak kernel; do
 	PYTHONPATH='' /usr/bin/python3 -B -m pytest -q --collect-only -p no:cacheprovider tests/$tests >/dev/null ||
 		fail "tests/$tests can not be collected"
 done

@@ -8,7 +8,7 @@ libseccomp-dev libcap-ng-dev python3 python3-dev python3-venv python3-packaging
 python3-pip-whl python3-pytest libcmocka-dev uidmap passt iproute2 procps ca-certificates git"
 case ${1:-} in
 lint) packages="$packages clang-format clang-tidy pmccabe" ;;
-soak) packages="$packages clang libclang-rt-14-dev" ;;
+soak) packages="$packages clang libclang-rt-14-dev qemu-system-x86 debootstrap e2fsprogs" ;;
 esac
 
 missing=""

@@ -6,6 +6,7 @@
 #   boot    interpreters: all that the machine has (tests/boot)
 #   soak    kill -9 loops, a long mix (tests/soak)
 #   asan    the whole suite of `make test` with AddressSanitizer and UndefinedBehaviorSanitizer
+#   kernel  end-to-end and security tests, and the systemd unit, in a virtual machine with Debian's own kernel (tools/kernel.sh)
 # SOAK_PARTS="fuzz fault" runs some of them only.
 set -u
 build=$1
@@ -14,7 +15,7 @@ build=$(realpath "$build")
 results=$build/soak-results
 export SOAK_MINUTES="${SOAK_MINUTES:-30}"
 export FUZZ_SECONDS="${FUZZ_SECONDS:-$(awk "BEGIN { print int(2 * $SOAK_MINUTES) + 1 }")}"
-parts=${SOAK_PARTS:-fuzz fault boot soak asan}
+parts=${SOAK_PARTS:-fuzz fault boot soak asan kernel}
 rm -rf "$results"
 mkdir -p "$results"
 status=0
@@ -34,6 +35,7 @@ for part in $parts; do
 		make asan || status=1
 		for f in build-asan/test-results/*.xml; do cp "$f" "$results/asan-$(basename "$f")" || status=1; done
 		;;
+	kernel) KERNEL_RESULTS="$results" tools/kernel.sh || status=1 ;;
 	*) tests "$part" "tests/$part" ;;
 	esac
 done

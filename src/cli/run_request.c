@@ -160,7 +160,16 @@ static bool in_system(const char *path)
 	return false;
 }
 
-/* Everything a plain python3 could reach, but what the sandbox has of its own. */
+static bool is_below(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	return path && strncmp(path, dir, n) == 0 && (!path[n] || path[n] == '/');
+}
+
+/* Everything a plain python3 could reach, but what the sandbox has of its own. For root also
+ * without directories whose file system cannot map ids (tmpfs before Linux 6.3: /run), unless the
+ * script is or works there. */
 static int grant_all(struct build *b, struct err *err)
 {
 	static const char *const own[] = { "proc",	"sys", "dev",	"usr",	     "bin",
@@ -180,6 +189,9 @@ static int grant_all(struct build *b, struct err *err)
 			skip |= strcmp(e->d_name, own[i]) == 0;
 		if (!skip && lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
 			rc = grant(b, path, true, err);
+		if (rc < 0 && err->kind == ERR_DENIED && !is_below(b->cwd, path) &&
+		    !is_below(b->script, path))
+			rc = 0;
 	}
 	if (dir)
 		closedir(dir);

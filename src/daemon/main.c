@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -13,6 +14,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/resolver.h"
 #include "function/function.h"
@@ -286,6 +288,7 @@ static void stop(struct daemon *d, const char *why)
 		return;
 	d->stopping = true;
 	log_info("daemon", "stopping: %s", why);
+	notify("STOPPING=1");
 	api_quiesce(d->api);
 	functions_drain(d->functions, GRACE_MS, on_drained, d);
 }
@@ -326,6 +329,7 @@ static void serve(struct daemon *d)
 		uv_timer_start(&d->idle, on_idle, d->opt.idle_s * 1000, 0);
 	printf("ready %s %d\n", d->opt.run_dir, api_tcp_port(d->api));
 	fflush(stdout);
+	notify("READY=1");
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&d->loop);
 	log_info("daemon", "stopped");
@@ -356,6 +360,7 @@ static int run(struct daemon *d, int argc, char **argv, struct err *err)
 	}
 	log_set_level(d->opt.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	signal(SIGPIPE, SIG_IGN);
+	umask(022); /* the directories of sandboxes are for other ids than their maker's */
 	if (check_not_running(&d->opt, err) < 0 || start_jail(d, err) < 0)
 		return -1;
 	if (uv_loop_init(&d->loop) != 0)

@@ -236,7 +236,8 @@ int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out, stru
 	for (int i = 0; i < 2; i++)
 		if (seccomp_build((enum seccomp_profile)i, &jail->filters[i], err) < 0)
 			return -1;
-	if (reaper_open(jail, err) < 0 || slots_open(jail, err) < 0 || show_prefixes(jail, err) < 0)
+	slots_open(jail);
+	if (reaper_open(jail, err) < 0 || show_prefixes(jail, err) < 0)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", start->maker_pid);
 	jail->dead_net = inode_of(path);
@@ -269,7 +270,6 @@ void jail_close(struct jail *jail)
 	if (jail->keeper.sock >= 0)
 		uv_poll_stop(&jail->keeper.poll);
 	reaper_close(jail);
-	slots_close(jail);
 	fd_close(&jail->maker.sock); /* the maker ends; the keeper removes its cgroups and ends */
 	fd_close(&jail->keeper.sock);
 	fd_close(&jail->net.sock);
@@ -325,36 +325,48 @@ void jail_give_ids(struct jail *jail, uint32_t first)
 	id_give_block(&jail->ids, first);
 }
 
+#define WEAKER 4
+
 /* What this host does not give: sentences, NULL-terminated. */
-static void find_weaker(const struct jail *jail, const char *out[5])
+static void find_weaker(const struct jail *jail, char *out[WEAKER + 1])
 {
 	size_t n = 0;
 
 	if (enter_landlock_abi() < 6)
-		out[n++] = "no Landlock scopes: signals and abstract sockets are fenced by "
-			   "namespaces only";
+		out[n++] = mem_strdup("no Landlock scopes: signals and abstract sockets are fenced "
+				      "by namespaces only");
 	if (!slots_any(jail))
-		out[n++] = "no cgroups: limits are rlimits only";
+		out[n++] = mem_printf("no cgroups, so limits are rlimits only: %s",
+				      jail->start->no_cgroups.text);
 	if (jail->start->ids == 1)
-		out[n++] = "one id: nodes and instances are kept apart by namespaces, not by ids";
+		out[n++] = mem_strdup("one id: nodes and instances are kept apart by namespaces, "
+				      "not by ids");
 	if (jail->start->net < 0)
-		out[n++] = "no pasta (package passt): no sandbox can be given a network";
+		out[n++] = mem_strdup(
+			"no pasta (package passt): no sandbox can be given a network");
 	out[n] = NULL;
+}
+
+static void forget_weaker(char **weaker)
+{
+	for (; *weaker; weaker++)
+		free(*weaker);
 }
 
 int jail_require_all(const struct jail *jail, struct err *err)
 {
-	auto_buf struct buf text = BUF_MAX(4096);
-	const char *weaker[5];
+	auto_buf struct buf text = { 0 };
+	char *weaker[WEAKER + 1];
+	int rc = 0;
 
 	find_weaker(jail, weaker);
-	for (const char **w = weaker; *w; w++)
-		if (buf_putf(&text, err, "%s%s", w == weaker ? "" : "; ", *w) < 0)
-			return -1;
-	if (!weaker[0])
-		return 0;
-	return err_set(err, ERR_START, "--strict: this host does not give all protection: %s",
-		       text.data);
+	for (char **w = weaker; *w && rc == 0; w++)
+		rc = buf_putf(&text, err, "%s%s", w == weaker ? "" : "; ", *w);
+	if (rc == 0 && weaker[0])
+		rc = err_set(err, ERR_START, "--strict: this host does not give all protection: %s",
+			     text.data);
+	forget_weaker(weaker);
+	return rc;
 }
 
 int jail_describe(const struct jail *jail, struct buf *out, struct err *err)
@@ -362,18 +374,20 @@ int jail_describe(const struct jail *jail, struct buf *out, struct err *err)
 	static const char *const modes[] = { "root", "subids", "one-id" };
 	struct utsname un;
 	json_t *weaker = json_array(), *o;
-	const char *found[5];
+	char *found[WEAKER + 1];
 	char *text;
 	int rc;
 
 	uname(&un);
 	find_weaker(jail, found);
-	for (const char **w = found; *w; w++)
+	for (char **w = found; *w; w++)
 		json_array_append_new(weaker, json_string(*w));
-	o = json_pack("{s:s, s:s, s:i, s:I, s:I, s:b, s:i, s:b, s:o}", "mode",
+	forget_weaker(found);
+	o = json_pack("{s:s, s:s, s:i, s:I, s:I, s:b, s:i, s:i, s:b, s:o}", "mode",
 		      modes[jail->start->mode], "kernel", un.release, "landlock_abi",
 		      enter_landlock_abi(), "first_host_id", (json_int_t)jail->start->host_first,
 		      "ids", (json_int_t)jail->start->ids, "cgroups", slots_any(jail),
+		      "cgroup_version", slots_any(jail) ? 1 + jail->start->delegated : 0,
 		      "cgroup_v1_controllers", jail->start->controllers, "network",
 		      jail->start->net >= 0, "weaker", weaker);
 	text = json_dumps(o, JSON_COMPACT);

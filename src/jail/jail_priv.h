@@ -56,6 +56,5 @@ void link_tell(struct link *link, struct wire_msg *m);
 warn_unused int reaper_open(struct jail *jail, struct err *err);
 void reaper_close(struct jail *jail);
 void cell_on_init_exit(void *arg, int status); /* arg: the cell */
-warn_unused int slots_open(struct jail *jail, struct err *err);
-void slots_close(struct jail *jail);
+void slots_open(struct jail *jail);
 bool slots_any(const struct jail *jail);

@@ -17,6 +17,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "jail/keeper_v2.h"
 #include "wire/messages.h"
 #include "wire/wire.h"
 
@@ -28,9 +29,11 @@ static const char *const controllers[] = { "memory", "pids", "cpu" };
 
 struct keeper {
 	const struct keeper_config *config;
+	int v2;			/* the delegated directory; -1: v1 */
 	int dirs[NCONTROLLERS]; /* our directory in each hierarchy; -1: not v1 */
 	int parents[NCONTROLLERS];
 	char name[32];
+	uint64_t peaks[MAX_SLOTS]; /* v2: the highest of all uses so far */
 };
 
 /* "8:pids:/some/path" -> /sys/fs/cgroup/pids/some/path; false when it is no v1 hierarchy. */
@@ -139,22 +142,29 @@ static int limit(struct keeper *k, unsigned int slot, const struct wire_msg *m, 
 	return put(k, 2, slot, "cpu.cfs_quota_us", cpu ? (int64_t)(cpu * 100) : -1, err);
 }
 
-/* The pid behind a pidfd, and whether all its user ids lie in the daemon's range. */
-static int check_process(struct keeper *k, int pidfd, pid_t *out, struct err *err)
+static int pid_behind(int pidfd, pid_t *out, struct err *err)
 {
 	auto_buf struct buf text = BUF_MAX(64 * KIB);
 	char path[64];
 	const char *p;
-	unsigned int id[4];
-	int pid = 0;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
 	if (buf_read_file(&text, AT_FDCWD, path, err) < 0)
 		return -1;
 	p = strstr(text.data, "\nPid:");
-	if (!p || sscanf(p, "\nPid: %d", &pid) != 1 || pid <= 0)
+	if (!p || sscanf(p, "\nPid: %d", out) != 1 || *out <= 0)
 		return err_set(err, ERR_DENIED, "not the pidfd of a living process");
-	buf_reset(&text);
+	return 0;
+}
+
+/* Do all its user ids lie in the daemon's range? */
+static int check_process(struct keeper *k, pid_t pid, struct err *err)
+{
+	auto_buf struct buf text = BUF_MAX(64 * KIB);
+	char path[64];
+	const char *p;
+	unsigned int id[4];
+
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	if (buf_read_file(&text, AT_FDCWD, path, err) < 0)
 		return -1;
@@ -164,7 +174,6 @@ static int check_process(struct keeper *k, int pidfd, pid_t *out, struct err *er
 	for (int i = 0; i < 4; i++)
 		if (id[i] < k->config->first_id || id[i] - k->config->first_id >= k->config->ids)
 			return err_set(err, ERR_DENIED, "process %d is not the daemon's", pid);
-	*out = pid;
 	return 0;
 }
 
@@ -175,7 +184,11 @@ static int attach(struct keeper *k, unsigned int slot, struct wire_msg *m, struc
 
 	if (pidfd < 0)
 		return err_set(err, ERR_CORRUPT, "no process given");
-	if (check_process(k, pidfd, &pid, err) < 0)
+	if (pid_behind(pidfd, &pid, err) < 0)
+		return -1;
+	if (k->v2 >= 0)
+		return v2_attach(k->v2, slot, pid, err);
+	if (check_process(k, pid, err) < 0)
 		return -1;
 	for (int i = 0; i < NCONTROLLERS; i++)
 		if (put(k, i, slot, "cgroup.procs", pid, err) < 0)
@@ -197,10 +210,26 @@ static uint64_t read_number(int dir, unsigned int slot, const char *file, const 
 	return p ? strtoull(p + (key ? strlen(key) : 0), NULL, 10) : 0;
 }
 
+/* What the peak is counted from cannot be put back before Linux 6.12: a use that stayed below one
+ * before it has no peak that is known. */
+static void read_v2(struct keeper *k, unsigned int slot, struct wire_msg *out)
+{
+	uint64_t peak = read_number(k->v2, slot, "memory.peak", NULL);
+
+	wire_put_u64(out, WIRE_T_MEMORY_PEAK, peak > k->peaks[slot] ? peak : 0);
+	if (peak > k->peaks[slot])
+		k->peaks[slot] = peak;
+	wire_put_u64(out, WIRE_T_STATUS, read_number(k->v2, slot, "memory.events", "oom_kill "));
+}
+
 static void read_slot(struct keeper *k, unsigned int slot, struct wire_msg *out)
 {
 	struct err err;
 
+	if (k->v2 >= 0) {
+		read_v2(k, slot, out);
+		return;
+	}
 	wire_put_u64(out, WIRE_T_MEMORY_PEAK,
 		     read_number(k->dirs[0], slot, "memory.max_usage_in_bytes", NULL));
 	wire_put_u64(out, WIRE_T_STATUS,
@@ -219,6 +248,8 @@ static int remove_slot(struct keeper *k, unsigned int slot, struct err *err)
 		if (k->dirs[i] >= 0 && unlinkat(k->dirs[i], name, AT_REMOVEDIR) < 0 &&
 		    errno != ENOENT)
 			return err_sys(err, errno, "removing cgroup %s/%s", controllers[i], name);
+	if (k->v2 >= 0 && unlinkat(k->v2, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_sys(err, errno, "removing cgroup %s", name);
 	return 0;
 }
 
@@ -230,9 +261,11 @@ static int serve(struct keeper *k, struct wire_msg *m, struct wire_msg *reply, s
 		return err_set(err, ERR_CORRUPT, "no such slot");
 	switch (m->type) {
 	case WIRE_CG_MAKE:
-		return make(k, (unsigned int)slot, err);
+		return k->v2 >= 0 ? v2_make(k->v2, (unsigned int)slot, err)
+				  : make(k, (unsigned int)slot, err);
 	case WIRE_CG_LIMIT:
-		return limit(k, (unsigned int)slot, m, err);
+		return k->v2 >= 0 ? v2_limit(k->v2, (unsigned int)slot, m, err)
+				  : limit(k, (unsigned int)slot, m, err);
 	case WIRE_CG_ATTACH:
 		return attach(k, (unsigned int)slot, m, err);
 	case WIRE_CG_READ:
@@ -246,45 +279,60 @@ static int serve(struct keeper *k, struct wire_msg *m, struct wire_msg *reply, s
 	}
 }
 
+/* The slots below a directory (closed here): are all of them gone? */
+static bool remove_slots(int fd)
+{
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	bool gone = true;
+
+	while (dir && (e = readdir(dir)))
+		if (e->d_name[0] >= '0' && e->d_name[0] <= '9' &&
+		    unlinkat(fd, e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+			gone = false;
+	if (dir)
+		closedir(dir);
+	return gone;
+}
+
+static bool remove_round(struct keeper *k)
+{
+	bool gone = true;
+
+	if (k->v2 >= 0) /* the directory is not ours to remove, and this process is in it */
+		return remove_slots(openat(k->v2, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	for (int i = 0; i < NCONTROLLERS; i++) {
+		if (k->dirs[i] < 0)
+			continue;
+		remove_slots(openat(k->parents[i], k->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+		if (unlinkat(k->parents[i], k->name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+			gone = false;
+	}
+	return gone;
+}
+
 /* All processes of the daemon are being killed with it; a cgroup can go when its last one is
  * reaped, which nothing announces on v1: so try again, for at most ten seconds. */
 static void remove_all(struct keeper *k)
 {
 	for (int round = 0; round < 1000; round++) {
-		bool left = false;
-
-		for (int i = 0; i < NCONTROLLERS; i++) {
-			if (k->dirs[i] < 0)
-				continue;
-			int fd = openat(k->parents[i], k->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-			DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-			struct dirent *e;
-
-			while (dir && (e = readdir(dir)))
-				if (e->d_name[0] >= '0' && e->d_name[0] <= '9')
-					unlinkat(fd, e->d_name, AT_REMOVEDIR);
-			if (dir)
-				closedir(dir);
-			if (unlinkat(k->parents[i], k->name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-				left = true;
-		}
-		if (!left)
+		if (remove_round(k))
 			return;
 		usleep(10000);
 	}
-	log_warn("keeper", "some cgroups named %s are still in use", k->name);
+	log_warn("keeper", "some cgroups of the daemon are still in use");
 }
 
 void keeper_main(const struct keeper_config *config)
 {
-	struct keeper k = { .config = config };
+	struct keeper k = { .config = config, .v2 = config->v2, .dirs = { -1, -1, -1 } };
 	struct err err;
 
 	prctl(PR_SET_NAME, "pipsqueak-keep");
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	if (open_hierarchies(&k, &err) < 0) {
+	if (k.v2 < 0 && open_hierarchies(&k, &err) < 0) {
 		log_error("keeper", "%s", err.text);
 		_exit(1);
 	}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs in: the keeper, host root, and only where the daemon was started by root on cgroup v1 (there
- * the kernel wants the writer to be host root).
+ * Runs in: the keeper. On cgroup v1, and only where root started the daemon, it is host root: there
+ * the kernel wants the writer to be so. On v2 it has the daemon's id and a directory that was
+ * delegated to that, and is there because a write to cgroup.procs may take 10 ms (an RCU grace
+ * period), in which the daemon's loop must not stand still.
  *
  * It makes, limits, attaches, reads and removes cgroups of its own directory by a fixed table, and
  * nothing else: slots are numbers, values are numbers, and a process is attached only if it is
- * given as a pidfd and all its ids lie in the daemon's range. So a daemon that is broken into can
- * do no more with it than limit its own processes.
+ * given as a pidfd and all its ids lie in the daemon's range (v1). So a daemon that is broken into
+ * can do no more with it than limit its own processes.
  *
  * Requests: CG_MAKE {STATUS slot}, CG_LIMIT {STATUS, MEMORY, PIDS, CPU}, CG_ATTACH {STATUS; pidfd},
  * CG_READ {STATUS}, CG_REMOVE {STATUS}. Answer: CG_DONE {MEMORY_PEAK, STATUS oom kills} or with
@@ -20,6 +22,7 @@
 
 struct keeper_config {
 	int sock;
+	int v2;			/* the delegated directory; -1: v1 */
 	uint32_t first_id, ids; /* the daemon's range on the host */
 };
 

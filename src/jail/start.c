@@ -24,6 +24,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "jail/delegate.h"
 #include "jail/keeper.h"
 #include "jail/pasta.h"
 #include "jail/start_priv.h"
@@ -229,12 +230,9 @@ static int finish_maps(const struct jail_start *s, struct map_helper *helper, gi
 
 static int start_keeper(struct jail_start *s, struct err *err)
 {
-	struct keeper_config config = { .first_id = s->host_first, .ids = s->ids };
+	struct keeper_config config = { .v2 = s->cgroup, .first_id = s->host_first, .ids = s->ids };
 	int pair[2];
 
-	s->controllers = keeper_controllers();
-	if (s->controllers == 0)
-		return 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(err, errno, "socketpair");
 	s->keeper_pid = fork();
@@ -246,7 +244,22 @@ static int start_keeper(struct jail_start *s, struct err *err)
 		keeper_main(&config);
 	}
 	close(pair[1]);
+	fd_close(&s->cgroup);
 	s->keeper = pair[0];
+	return 0;
+}
+
+/* Before anything is forked: on v2 this process moves to another cgroup. On v1 the keeper must be
+ * host root and starts here; on v2 it starts with the other helpers. */
+static int start_cgroups(struct jail_start *s, struct err *err)
+{
+	s->controllers = s->mode == JAIL_ROOT ? keeper_controllers() : 0;
+	if (s->controllers > 0)
+		return start_keeper(s, err);
+	s->cgroup = delegate_open(s->mode == JAIL_ROOT ? s->host_first : geteuid(), &s->no_cgroups);
+	s->delegated = s->cgroup >= 0;
+	if (!s->delegated)
+		log_info("start", "no cgroups: %s", s->no_cgroups.text);
 	return 0;
 }
 
@@ -401,6 +414,8 @@ static int start_maker(struct jail_start *s, struct err *err)
 
 static int start_helpers(struct jail_start *s, struct err *err)
 {
+	if (s->delegated && start_keeper(s, err) < 0)
+		return -1;
 	return start_net(s, err) < 0 ? -1 : start_maker(s, err);
 }
 
@@ -459,6 +474,35 @@ static void share_inotify(void)
 		log_debug("start", "%s", err.text);
 }
 
+/* What this host says about user namespaces, and what to do about it. */
+static const char *why_restricted(enum jail_mode mode)
+{
+	static const struct {
+		const char *file, *value, *what;
+	} knobs[] = {
+		{ "/proc/sys/user/max_user_namespaces", "0\n",
+		  "this host has no user namespaces: set sysctl user.max_user_namespaces" },
+		{ "/proc/sys/kernel/unprivileged_userns_clone", "0\n",
+		  "this host keeps user namespaces from plain users: set sysctl "
+		  "kernel.unprivileged_userns_clone=1" },
+		{ "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n",
+		  "AppArmor keeps user namespaces from programs without a profile: load the one "
+		  "that comes with pipsqueak, share/pipsqueak/pipsqueakd.apparmor (see "
+		  "README.md)" },
+	};
+	auto_buf struct buf text = BUF_MAX(KIB);
+	struct err lost;
+
+	/* All but the first are for plain users only. */
+	for (size_t i = 0; i < (mode == JAIL_ROOT ? 1 : array_len(knobs)); i++) {
+		buf_reset(&text);
+		if (buf_read_file(&text, AT_FDCWD, knobs[i].file, &lost) == 0 &&
+		    strcmp(text.data, knobs[i].value) == 0)
+			return knobs[i].what;
+	}
+	return "becoming nobody";
+}
+
 static int become_nobody(struct jail_start *s, const struct jail_start_config *c, gid_t gid,
 			 struct err *err)
 {
@@ -467,13 +511,8 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 
 	if (s->mode != JAIL_ONE_ID && start_map_helper(s, &helper, err) < 0)
 		return -1;
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) {
-		err_sys(err, errno, "making a user namespace");
-		return err_wrap(err,
-				"this host does not let this user have user namespaces (see "
-				"sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone "
-				"or AppArmor's restriction)");
-	}
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+		return err_sys(err, errno, "making a user namespace");
 	if (finish_maps(s, &helper, gid, err) < 0)
 		return -1;
 	if (s->mode == JAIL_ROOT && open_places(s, c, trees, err) < 0)
@@ -504,22 +543,22 @@ int jail_start(const struct jail_start_config *c, struct jail_start **out, struc
 	struct jail_start *s = mem_new(struct jail_start);
 	gid_t gid = getegid();
 
-	s->maker = s->keeper = s->net = s->tun = -1;
+	s->maker = s->keeper = s->net = s->tun = s->cgroup = -1;
 	s->user = geteuid();
 	s->group = gid;
 	note_prefixes(s, c->prefixes);
-	if (choose_mode(s, c, err) < 0 || make_dirs(s, c, err) < 0)
+	if (choose_mode(s, c, err) < 0 || make_dirs(s, c, err) < 0 || start_cgroups(s, err) < 0)
 		return -1;
 	if (s->mode == JAIL_ROOT) {
-		if (start_keeper(s, err) < 0)
-			return -1;
 		s->tun = make_tun();
 		/* Inherited by the maker and the inits, which must outlive what they hold; programs
 		 * in sandboxes put it back to 0. */
 		if (fd_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "-500", err) < 0)
 			log_debug("start", "%s", err->text);
 	}
-	if (become_nobody(s, c, gid, err) < 0 || start_helpers(s, err) < 0)
+	if (become_nobody(s, c, gid, err) < 0)
+		return err_wrap(err, "%s", why_restricted(s->mode));
+	if (start_helpers(s, err) < 0)
 		return -1;
 	*out = s;
 	return 0;

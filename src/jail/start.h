@@ -4,7 +4,7 @@
  * The start-up of DESIGN section 3: one path for root, for a user with subordinate ids and for a
  * user without. Afterwards this process is id 0 of a user namespace of its own, nobody on the
  * host (root) or the plain user (user), with mounts of its own, and has two helpers: the cell maker
- * and, for root on cgroup v1, the keeper. Call it first in main(), before any thread exists.
+ * and, where there are cgroups, the keeper. Call it first in main(), before any thread exists.
  */
 #pragma once
 

@@ -24,8 +24,11 @@ struct jail_start {
 	uint32_t user, group;	  /* who started the daemon */
 	int maker, keeper, net;	  /* sockets; -1: none */
 	pid_t maker_pid, keeper_pid, net_pid;
-	int tun;	 /* until it is in its place */
-	int controllers; /* v1 hierarchies the keeper serves */
+	int tun;	       /* until it is in its place */
+	int controllers;       /* v1 hierarchies the keeper serves */
+	int cgroup;	       /* v2: the delegated directory, until the keeper has it; -1: none */
+	bool delegated;	       /* cgroup v2 is ours */
+	struct err no_cgroups; /* why there are none */
 	struct jail_paths paths;
 	struct start_prefix prefixes[START_PREFIXES];
 	int nprefixes;

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-from conftest import of_daemon, pip_settings, read_all, zip_of
+from conftest import SLOWER, groups_of, of_daemon, pip_settings, read_all, zip_of
 
 FUNCTIONS = {
     "fine": ("def handler(e): return e", ""),
@@ -55,7 +55,7 @@ def census(d):
     """Descriptors, processes and cgroups in use; sleeping nodes are not a leak."""
     nodes = d.get("/status").json["nodes"]
     groups = sum(len(folders) for where, folders, _ in os.walk("/sys/fs/cgroup")
-                 if where.endswith("pipsqueak-%d" % d.process.pid))
+                 if where.endswith(groups_of(d.process.pid)))
     return {"descriptors": d.descriptors(), "processes": len(of_daemon(d.process.pid)[0]) - nodes,
             "cgroups": groups, "nodes": nodes}
 
@@ -115,7 +115,7 @@ def test_temporary_files_go(own_daemon, index):
 def test_many_at_once(own_daemon):
     """Deploys, calls, redeploys, removals and reads at the same time; every request is answered."""
     d = own_daemon
-    statuses, stop = [], time.monotonic() + 4
+    statuses, stop = [], time.monotonic() + 4 * SLOWER
 
     def worker(n):
         name = "m%d" % (n % 3)
@@ -136,7 +136,7 @@ def test_many_at_once(own_daemon):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(60)
+        t.join(60 * SLOWER)
     assert not any(t.is_alive() for t in threads)
     assert set(statuses) <= {200, 404, 409, 429}, sorted(set(statuses))
     assert statuses.count(200) > 100

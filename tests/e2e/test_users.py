@@ -205,15 +205,15 @@ def connect(address, kind):
 def handler(e):
     six = next(p for p in sys.path if p.startswith('/pipsqueak/env')) + '/six.py'
     assert os.path.exists(six)
-    return [tries(f) for f in (
+    return {'init': tries(lambda: os.kill(1, 9)), 'tries': [tries(f) for f in (
         lambda: open(six, 'a'), lambda: os.chmod(six, 0o666), lambda: os.unlink(six),
         lambda: open('/app/handler.py', 'a'), lambda: open('/pipsqueak/lib/bootstrap.py', 'a'), lambda: open('/x', 'w'),
         lambda: os.listdir(e['home']), lambda: os.listdir('/proc/%d/fd' % e['pid']), lambda: os.kill(e['pid'], 9),
-        lambda: os.kill(1, 9), lambda: open('/proc/1/environ').read(1), lambda: os.listdir('/proc/1/root' + e['home']),
+        lambda: open('/proc/1/environ').read(1), lambda: os.listdir('/proc/1/root' + e['home']),
         lambda: connect(e['base'] + '/run/api.sock', socket.SOCK_STREAM),
         lambda: connect(e['base'] + '/run/run.sock', socket.SOCK_SEQPACKET),
         lambda: socket.create_connection(('192.0.2.1', 80), 2), lambda: os.setuid(1 if os.getuid() != 1 else 2),
-        lambda: os.chmod('/tmp', 0o4777), lambda: os.unshare(0x10000000) if hasattr(os, 'unshare') else [][0])]
+        lambda: os.chmod('/tmp', 0o4777), lambda: os.unshare(0x10000000) if hasattr(os, 'unshare') else [][0])]}
 """
 
 
@@ -226,7 +226,11 @@ def test_functions_and_their_walls(user):
     for start in ("first", "again"):
         reply = user.call("walls", event)
         assert reply.status == 200, reply.body
-        assert len(reply.json) == 18 and all(r[0] == "refused" for r in reply.json), (start, reply.json)
+        tries = reply.json["tries"]
+        assert len(tries) == 17 and all(r[0] == "refused" for r in tries), (start, tries)
+        # Without Landlock's scopes init has the same id as the function, and the kernel takes the signal, but a
+        # namespace's init does not hear SIGKILL from inside (pid_namespaces(7)): else there were no answer.
+        assert reply.json["init"][0] == "refused" or user.get("/status").json["host"]["landlock_abi"] < 6
     assert user.process.poll() is None
 
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from conftest import of_daemon
+from conftest import groups_of, of_daemon
 
 # The whole of `make soak` takes about so long on two cores; everything scales with it.
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
@@ -33,9 +33,9 @@ def joined(threads, seconds):
     assert not any(t.is_alive() for t in threads), "a request was never answered"
 
 
-def groups_of(d):
+def count_groups(d):
     return sum(len(folders) for where, folders, _ in os.walk("/sys/fs/cgroup")
-               if "pipsqueak-%d" % d.process.pid in where or where.endswith("pipsqueak-%d" % d.process.pid))
+               if set(where.split("/")) & set(groups_of(d.process.pid)))
 
 
 def memory_kb(pid):
@@ -48,7 +48,7 @@ def census(d):
     with open("/proc/%d/mountinfo" % d.process.pid) as f:
         mounts = len(f.readlines())
     return {"descriptors": d.descriptors(), "processes": len(of_daemon(d.process.pid)[0]), "mounts": mounts,
-            "cgroups": groups_of(d), "memory_kb": memory_kb(d.process.pid)}
+            "cgroups": count_groups(d), "memory_kb": memory_kb(d.process.pid)}
 
 
 def interpreters(d):
