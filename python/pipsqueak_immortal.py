@@ -8,6 +8,8 @@ descriptors and plain values. What may have a finalizer, a weak reference that m
 """
 import sys
 
+gc = gc  # noqa: F821  put here by bootstrap.py, which keeps it out of sys.modules
+
 VERSIONS = ((3, 12), (3, 13))
 CHUNK = 1000
 IMMORTAL = (1 << 32) - 1

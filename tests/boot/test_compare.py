@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import tempfile
 import termios
 import time
 
@@ -629,8 +630,7 @@ def signal_when_ready(number, where):
                                   "args=(0.2,)).start()"])
 def test_signal(ready, number, more):
     flag = ready.work + "/is-ready"
-    text = WAITS.format(more=more) .replace("print('ready', flush=True)",
-                                            "print('ready', flush=True); open(%r, 'w')" % flag)
+    text = WAITS.format(more=more).replace("flush=True)", "flush=True); open(%r, 'w')" % flag, 1)
     with open(ready.work + "/waits.py", "w") as f:
         f.write(text)
     results = []
@@ -678,8 +678,6 @@ def test_full_device(ready):
     for how in (lambda s: ready.run("file", "t_hello.py", ["t_hello.py"], stdio=s),
                 lambda s: ready.plain(["t_hello.py"], stdio=s)):
         fd = os.open("/dev/full", os.O_WRONLY)
-        import tempfile
-
         with tempfile.TemporaryFile() as err, stdin_of(None) as given:
             result = how((given.fileno(), fd, err.fileno()))
             err.seek(0)
