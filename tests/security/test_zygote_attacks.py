@@ -76,7 +76,7 @@ def beside():
         assert bystander()
         slowest = max(slowest, time.monotonic() - began)
     assert said(daemon, since, "FLOODS")
-    assert slowest < 1
+    assert slowest < 3
     assert os.stat(daemon.log_path).st_size - since < 4 << 20
     gone(daemon, function)
 
@@ -101,5 +101,5 @@ def beside():
         assert bystander()
         slowest = max(slowest, time.monotonic() - began)
     assert said(daemon, since, "FLOODS")
-    assert slowest < 1
+    assert slowest < 3
     gone(daemon, function)
