@@ -262,8 +262,8 @@ HANDS = {
 }
 
 
-# Open: in a minimal Debian in a pid namespace of its own this one once got at limits, processors and priorities of a dozen
-# processes. Elsewhere it is refused. Until that is understood it wants PIPSQUEAK_EXHAUSTIVE=1.
+# Open (docs/DECISIONS.md): below a root that has many nodes already, nodes share its id, and this one gets at limits,
+# processors and priorities of others. Until that is mended it wants PIPSQUEAK_EXHAUSTIVE=1.
 UNCLEAR = () if os.environ.get("PIPSQUEAK_EXHAUSTIVE") else ("rights over others",)
 
 
