@@ -154,6 +154,8 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 			log_info("function", "node %u for %s is asleep after %.0f ms (%zu modules)",
 				 id, s->key, (double)(clock_us() - g->begin_us) / 1e3, modules);
 		grow_memory(f);
+	} else if (err && err->kind == ERR_BUSY) {
+		s->tries--; /* ids come back with nodes that go */
 	} else {
 		give_up(s, err ? err->text : "its parent is gone");
 	}

@@ -97,7 +97,7 @@ void jail_slot_give(struct jail *jail, int slot, usage_fn done, void *arg);
 const struct buf *jail_filter(const struct jail *jail, enum seccomp_profile profile);
 /* Ids: a block of the daemon's range for a root; the extent that all nodes map for `run`. */
 bool jail_take_ids(struct jail *jail, uint32_t *out_first, uint32_t *out_size);
-void jail_give_ids(struct jail *jail, uint32_t first);
+void jail_give_ids(struct jail *jail, uint32_t first, uint32_t size);
 uint32_t jail_own_id(const struct jail *jail);
 uint32_t jail_user(const struct jail *jail, uint32_t *out_gid); /* who started the daemon */
 uint64_t jail_dead_net(const struct jail *jail); /* inode of the maker's network namespace */

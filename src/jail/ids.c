@@ -2,80 +2,99 @@
 #include "jail/ids.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 
-#define CHILDREN 15	/* child blocks per block; the 16th part serves instances */
-#define INSTANCES 8192U /* ids for instances looked at per block: more never run at once */
+#define PART 16U	/* a block is so small a part of the largest free range */
+#define SMALL_BLOCK 32U /* but no smaller than this, or half of the range */
 
-/* The bitmap has one bit per instance id first, then one per child block. */
-static uint32_t instances(const struct id_block *b)
+void id_block_init(struct id_block *b, uint32_t size, uint32_t own)
 {
-	return b->unit < INSTANCES ? b->unit : INSTANCES;
-}
-
-static bool bit(const struct id_block *b, uint32_t i)
-{
-	return b->used[i / 64] >> (i % 64) & 1;
-}
-
-static void set_bit(struct id_block *b, uint32_t i, bool on)
-{
-	uint64_t mask = 1ULL << (i % 64);
-
-	b->used[i / 64] = on ? b->used[i / 64] | mask : b->used[i / 64] & ~mask;
-}
-
-void id_block_init(struct id_block *b, uint32_t size)
-{
-	b->size = size;
-	b->unit = size / (CHILDREN + 1);
-	if (b->unit == 0)
-		b->unit = size; /* too small for children: all for instances */
-	b->used = mem_zero((instances(b) + CHILDREN) / 64 + 1, sizeof(uint64_t));
-	set_bit(b, 0, true);
+	*b = (struct id_block){ 0 };
+	if (size > own)
+		id_give_block(b, own, size - own);
 }
 
 void id_block_done(struct id_block *b)
 {
-	free(b->used);
-	b->used = NULL;
+	free(b->free);
+	*b = (struct id_block){ 0 };
 }
 
-uint32_t id_take(struct id_block *b)
+static uint32_t part_of(uint32_t size)
 {
-	for (uint32_t i = 1; i < instances(b); i++)
-		if (!bit(b, i)) {
-			set_bit(b, i, true);
-			return i;
-		}
-	return 0;
+	uint32_t half = size / 2 + size % 2;
+	uint32_t least = half < SMALL_BLOCK ? half : SMALL_BLOCK;
+
+	return size / PART > least ? size / PART : least;
 }
 
-void id_give(struct id_block *b, uint32_t id)
+static void remove_range(struct id_block *b, uint32_t i)
 {
-	if (id && id < instances(b))
-		set_bit(b, id, false);
+	memmove(&b->free[i], &b->free[i + 1], (--b->nfree - i) * sizeof(b->free[0]));
 }
 
 bool id_take_block(struct id_block *b, uint32_t *out_first, uint32_t *out_size)
 {
-	*out_first = 0;
-	*out_size = 1;
-	if (b->unit == b->size)
+	uint32_t best = 0;
+
+	if (!b->nfree)
 		return false;
-	for (uint32_t i = 0; i < CHILDREN; i++)
-		if (!bit(b, instances(b) + i)) {
-			set_bit(b, instances(b) + i, true);
-			*out_first = (i + 1) * b->unit;
-			*out_size = b->unit;
+	for (uint32_t i = 1; i < b->nfree; i++)
+		if (b->free[i].size > b->free[best].size)
+			best = i;
+	*out_first = b->free[best].first;
+	*out_size = part_of(b->free[best].size);
+	b->free[best].first += *out_size;
+	b->free[best].size -= *out_size;
+	if (!b->free[best].size)
+		remove_range(b, best);
+	return true;
+}
+
+void id_give_block(struct id_block *b, uint32_t first, uint32_t size)
+{
+	uint32_t i = 0;
+
+	while (i < b->nfree && b->free[i].first < first)
+		i++;
+	b->free = mem_resize(b->free, (b->nfree + 1) * sizeof(b->free[0]));
+	memmove(&b->free[i + 1], &b->free[i], (b->nfree++ - i) * sizeof(b->free[0]));
+	b->free[i] = (struct id_range){ first, size };
+	if (i + 1 < b->nfree && first + size == b->free[i + 1].first) {
+		b->free[i].size += b->free[i + 1].size;
+		remove_range(b, i + 1);
+	}
+	if (i > 0 && b->free[i - 1].first + b->free[i - 1].size == first) {
+		b->free[i - 1].size += b->free[i].size;
+		remove_range(b, i);
+	}
+}
+
+void id_pool_init(struct id_pool *p, uint32_t size)
+{
+	*p = (struct id_pool){ mem_zero(size / 64 + 1, sizeof(uint64_t)), size };
+}
+
+void id_pool_done(struct id_pool *p)
+{
+	free(p->used);
+	*p = (struct id_pool){ 0 };
+}
+
+bool id_take(struct id_pool *p, uint32_t *out)
+{
+	for (uint32_t i = 0; i < p->size; i++)
+		if (!(p->used[i / 64] >> (i % 64) & 1)) {
+			p->used[i / 64] |= 1ULL << (i % 64);
+			*out = i;
 			return true;
 		}
 	return false;
 }
 
-void id_give_block(struct id_block *b, uint32_t first)
+void id_give(struct id_pool *p, uint32_t id)
 {
-	if (first)
-		set_bit(b, instances(b) + first / b->unit - 1, false);
+	p->used[id / 64] &= ~(1ULL << (id % 64));
 }

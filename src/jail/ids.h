@@ -1,30 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs in: daemon.
  *
- * Blocks of ids. A root owns a block of the daemon's range, a node a block inside its parent's, an
- * instance one id of its node's. Id 0 of a block is the node itself. Numbers here are of the
- * block's own user namespace, which is how maps are written.
+ * Who is which id. A root owns a block of the daemon's range, a node a block inside its parent's;
+ * id 0 of a block is the node itself. Instances take theirs out of one pool per root. Numbers here
+ * are of the block's own user namespace, which is how maps are written.
  *
- * An id is given out again only when its last process is reaped (the caller frees it then).
+ * An id is given out again only when its last process is gone (the caller gives it back then).
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Blocks shrink with what is left, so that a tree may be wide (over a hundred nodes below a root of
+ * a million ids) and deep (LIMIT_TREE_DEPTH) in the same range. */
 struct id_block {
-	uint32_t
-		size; /* ids of this block: 0 .. size-1; 1: nothing to give, everyone shares id 0 */
-	uint64_t *used; /* bitmap of units given out; unit 0 always is */
-	uint32_t unit;	/* ids per child block */
+	struct id_range {
+		uint32_t first, size;
+	} * free; /* ascending, none touches another */
+	uint32_t nfree;
 };
 
-/* size ids, of which the first unit serves instances and each further unit can be a child's. */
-void id_block_init(struct id_block *b, uint32_t size);
+/* size ids, of which the first `own` are never given. */
+void id_block_init(struct id_block *b, uint32_t size, uint32_t own);
 void id_block_done(struct id_block *b);
-/* One id for an instance: 1 .. unit-1, or 0 when none is left: it then shares the node's id. */
-uint32_t id_take(struct id_block *b);
-void id_give(struct id_block *b, uint32_t id); /* 0 is ignored */
-/* A block for a child node; false when none is left: the child then shares (0, size 1). */
+/* False when none is left. */
 bool id_take_block(struct id_block *b, uint32_t *out_first, uint32_t *out_size);
-void id_give_block(struct id_block *b, uint32_t first);
+void id_give_block(struct id_block *b, uint32_t first, uint32_t size);
+
+struct id_pool {
+	uint64_t *used; /* bitmap */
+	uint32_t size;
+};
+
+void id_pool_init(struct id_pool *p, uint32_t size);
+void id_pool_done(struct id_pool *p);
+bool id_take(struct id_pool *p, uint32_t *out);
+void id_give(struct id_pool *p, uint32_t id);

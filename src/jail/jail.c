@@ -232,7 +232,7 @@ int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out, stru
 	    link_open(jail, &jail->keeper, "keeper", start->keeper, err) < 0 ||
 	    link_open(jail, &jail->net, "pasta (package passt)", start->net, err) < 0)
 		return -1;
-	id_block_init(&jail->ids, start->ids);
+	id_block_init(&jail->ids, start->ids, JAIL_OWN_IDS);
 	for (int i = 0; i < 2; i++)
 		if (seccomp_build((enum seccomp_profile)i, &jail->filters[i], err) < 0)
 			return -1;
@@ -320,9 +320,9 @@ bool jail_take_ids(struct jail *jail, uint32_t *out_first, uint32_t *out_size)
 	return id_take_block(&jail->ids, out_first, out_size);
 }
 
-void jail_give_ids(struct jail *jail, uint32_t first)
+void jail_give_ids(struct jail *jail, uint32_t first, uint32_t size)
 {
-	id_give_block(&jail->ids, first);
+	id_give_block(&jail->ids, first, size);
 }
 
 #define WEAKER 4

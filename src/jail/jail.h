@@ -24,6 +24,7 @@ enum jail_mode {
 };
 
 #define JAIL_ID_STORE 1 /* owner of what installers write, where there is more than one id */
+#define JAIL_OWN_IDS 16 /* the daemon's own: itself, those two, and some to come */
 #define JAIL_ID_BUILD 2 /* what jobs are that run code of packages: owner of nothing */
 
 warn_unused int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out,

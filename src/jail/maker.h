@@ -40,7 +40,7 @@ enum maker_bits {
 struct maker_extent {
 	uint32_t inside, outside, count;
 };
-#define MAKER_EXTENTS 2
+#define MAKER_EXTENTS 3
 
 /* Never returns: exits when the socket ends. */
 __attribute__((noreturn)) void maker_main(int sock, const char *lib_dir);

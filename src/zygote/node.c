@@ -37,6 +37,16 @@ struct growing {
 
 static void abandon(struct growing *g, const struct err *why);
 
+static void give_block(struct zygote_node *node)
+{
+	if (!node->size)
+		return;
+	if (node->ids_from)
+		id_give_block(&node->ids_from->ids, node->first, node->size);
+	else
+		jail_give_ids(node->z->jail, node->first, node->size);
+}
+
 void node_unref(struct zygote_node *node)
 {
 	if (--node->refs)
@@ -44,9 +54,13 @@ void node_unref(struct zygote_node *node)
 	/* A root's cell is the pid namespace of its whole tree: it ends with the last of them (S5).
 	 */
 	jail_free_cell(node->cell);
+	give_block(node);
+	if (node->ids_from)
+		node_unref(node->ids_from);
 	if (node->root != node)
 		node_unref(node->root);
 	id_block_done(&node->ids);
+	id_pool_done(&node->instances);
 	fd_close(&node->pidfd);
 	free(node->prefix);
 	free(node);
@@ -85,16 +99,6 @@ static void forget(struct zygote_node *node)
 		}
 }
 
-static void give_block(struct zygote_node *node)
-{
-	if (!node->first_in_parent)
-		return;
-	if (node->parent)
-		id_give_block(&node->parent->ids, node->first_in_parent);
-	else
-		jail_give_ids(node->z->jail, node->first_in_parent);
-}
-
 static void kill_below(struct zygote_node *node)
 {
 	for (struct zygote_node *n = node->z->nodes; n; n = n->next)
@@ -126,7 +130,6 @@ void node_dead(struct zygote_node *node, const struct err *why)
 	fd_close(&node->control);
 	if (node->root != node)
 		jail_free_cell(steal(node->cell));
-	give_block(node);
 	if (node->slot >= 0)
 		jail_slot_give(node->z->jail, node->slot, NULL, NULL);
 	node->slot = -1;
@@ -324,15 +327,80 @@ static struct growing *growing_new(struct zygotes *z, struct zygote_node *parent
 	return g;
 }
 
-/* Own id first; where there is but one id, that is the one. */
-static size_t put_extents(struct maker_extent out[MAKER_EXTENTS], uint32_t first, uint32_t size,
-			  uint32_t own, bool one_id)
+static bool one_id(const struct zygote_node *node)
 {
-	out[0] = (struct maker_extent){ 0, first, size };
-	if (one_id)
-		return 1;
-	out[1] = (struct maker_extent){ OWN_INSIDE, own, 1 };
-	return 2;
+	return jail_mode(node->z->jail) == JAIL_ONE_ID;
+}
+
+/* Nodes never share an id where there is more than one: they see each other's processes. */
+static void on_no_ids(uv_timer_t *timer)
+{
+	struct growing *g = timer->data;
+	struct err err;
+
+	err_set(&err, ERR_BUSY, "no ids are left for another interpreter");
+	settle(g, &err);
+}
+
+static void fail_for_ids(struct growing *g)
+{
+	must(uv_timer_start(&g->timer, on_no_ids, 0, 0) == 0);
+}
+
+static void put_extents(struct cell_spec *spec, uint32_t first, uint32_t size, uint32_t instances,
+			uint32_t ninstances, uint32_t own)
+{
+	spec->extents[spec->nextents++] = (struct maker_extent){ 0, first, size };
+	if (ninstances)
+		spec->extents[spec->nextents++] = (struct maker_extent){ INSTANCES_INSIDE,
+									 instances, ninstances };
+	spec->extents[spec->nextents++] = (struct maker_extent){ OWN_INSIDE, own, 1 };
+}
+
+/* The block of a root: nodes' ids first, then those of instances. */
+static bool root_ids(struct zygote_node *node, struct cell_spec *spec)
+{
+	uint32_t first, size, instances, nodes;
+
+	if (one_id(node)) {
+		spec->extents[spec->nextents++] = (struct maker_extent){ 0, 0, 1 };
+		return true;
+	}
+	if (!jail_take_ids(node->z->jail, &first, &size))
+		return false;
+	if (size < 4) {
+		jail_give_ids(node->z->jail, first, size);
+		return false;
+	}
+	instances = size / 4 < INSTANCES ? size / 4 : INSTANCES;
+	nodes = size - instances;
+	node->first = node->host_base = first;
+	node->size = size;
+	node->instances_base = first + nodes;
+	id_block_init(&node->ids, nodes, 1);
+	id_pool_init(&node->instances, instances);
+	put_extents(spec, first, nodes, first + nodes, instances, jail_own_id(node->z->jail));
+	return true;
+}
+
+static bool node_ids(struct zygote_node *node, struct cell_spec *spec)
+{
+	struct zygote_node *parent = node->parent;
+
+	node->host_base = parent->host_base;
+	if (one_id(node)) {
+		spec->extents[spec->nextents++] = (struct maker_extent){ 0, 0, 1 };
+		return true;
+	}
+	if (!id_take_block(&parent->ids, &node->first, &node->size))
+		return false;
+	node->ids_from = parent;
+	parent->refs++;
+	node->host_base += node->first;
+	id_block_init(&node->ids, node->size, 1);
+	put_extents(spec, node->first, node->size, INSTANCES_INSIDE, node->root->instances.size,
+		    OWN_INSIDE);
+	return true;
 }
 
 /* -- a root: a program started in a cell with a pid namespace for its whole tree -- */
@@ -440,17 +508,14 @@ void zygote_root(struct zygotes *z, const struct zygote_python *python, const ch
 {
 	struct growing *g = growing_new(z, NULL, env_path, done, arg);
 	struct cell_spec spec = { .mode = MAKER_NEW_PID, .prefix = python->prefix };
-	uint32_t first, size;
 
 	g->python = mem_strdup(python->path);
 	g->node->prefix = mem_strdup(python->prefix);
-	if (jail_take_ids(z->jail, &first, &size))
-		g->node->first_in_parent = first;
-	id_block_init(&g->node->ids, size);
-	g->node->host_base = first;
-	spec.host_id = first;
-	spec.nextents = put_extents(spec.extents, first, size, jail_own_id(z->jail),
-				    jail_mode(z->jail) == JAIL_ONE_ID);
+	if (!root_ids(g->node, &spec)) {
+		fail_for_ids(g);
+		return;
+	}
+	spec.host_id = g->node->host_base;
 	g->holds++;
 	jail_make_cell(z->jail, &spec, on_root_cell, g);
 }
@@ -574,7 +639,6 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	struct cell_spec spec = { .mode = MAKER_IN_USER | MAKER_COPY_MNT,
 				  .in_user = parent->cell->ns[NS_USER],
 				  .copy_mnt = parent->root->cell->ns[NS_MNT] };
-	uint32_t first, size;
 	size_t n = 0;
 
 	g->memory_bytes = grow->memory_bytes;
@@ -584,16 +648,14 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	g->modules = mem_zero(n + 1, sizeof(char *));
 	for (size_t i = 0; i < n; i++)
 		g->modules[i] = mem_strdup(grow->modules[i]);
-	if (id_take_block(&parent->ids, &first, &size))
-		g->node->first_in_parent = first;
-	id_block_init(&g->node->ids, size);
-	g->node->host_base = parent->host_base + first;
-	spec.host_id = g->node->host_base;
-	spec.nextents = put_extents(spec.extents, first, size, OWN_INSIDE,
-				    jail_mode(z->jail) == JAIL_ONE_ID);
 	parent->growing++;
 	parent->children++;
 	parent->refs++;
+	if (!node_ids(g->node, &spec)) {
+		fail_for_ids(g);
+		return;
+	}
+	spec.host_id = g->node->host_base;
 	g->holds++;
 	jail_make_cell(z->jail, &spec, on_node_cell, g);
 }

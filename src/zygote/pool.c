@@ -32,6 +32,8 @@ static bool is_out(int kind)
 	return net_of(kind) == ZYGOTE_NET_FULL || net_of(kind) == ZYGOTE_NET_ANY;
 }
 
+#define NO_ID UINT32_MAX /* a cell whose id is nobody's own */
+
 static bool is_own_id(int kind)
 {
 	return kind % 2;
@@ -41,8 +43,9 @@ static void give_id(void *arg, uint32_t id)
 {
 	struct zygote_node *node = arg;
 
-	id_give(&node->ids, id);
-	node_unref(node); /* it is kept while cells of it live: their ids are its */
+	if (id != NO_ID)
+		id_give(&node->root->instances, id);
+	node_unref(node); /* it is kept while cells of it live: their namespaces are its */
 }
 
 static void finish(struct wanted *w, struct cell *cell, const struct err *err)
@@ -97,10 +100,29 @@ static void on_cell(void *arg, struct cell *cell, const struct err *err)
 		finish(w, cell, NULL);
 }
 
-static void make(struct zygote_node *node, int kind, cell_fn done, void *arg)
+/* Which id a process of the cell has: in the node's namespace, and in the daemon's. */
+static bool take_id(struct zygote_node *node, int kind, uint32_t *outside, struct wanted *w,
+		    struct cell_spec *spec)
 {
-	struct wanted *w = mem_new(struct wanted);
-	uint32_t gid = 0, uid = 0, outside;
+	if (jail_mode(node->z->jail) == JAIL_ONE_ID) {
+		*outside = 0;
+		spec->host_id = node->host_base;
+	} else if (is_own_id(kind)) {
+		*outside = OWN_INSIDE;
+		spec->host_id = jail_own_id(node->z->jail);
+	} else if (id_take(&node->root->instances, &w->id)) {
+		*outside = INSTANCES_INSIDE + w->id;
+		spec->host_id = node->root->instances_base + w->id;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* False, and nothing is started: no id is left. */
+static bool make(struct zygote_node *node, int kind, cell_fn done, void *arg)
+{
+	struct wanted want = { .node = node, .kind = kind, .done = done, .arg = arg, .id = NO_ID };
 	struct cell_spec spec = { .mode = MAKER_IN_USER | MAKER_IN_PID | MAKER_NEW_PID |
 					  (net_of(kind) != ZYGOTE_NET_NONE ? MAKER_NEW_NET : 0) |
 					  (is_out(kind) ? MAKER_FENCE_NET : 0),
@@ -108,45 +130,46 @@ static void make(struct zygote_node *node, int kind, cell_fn done, void *arg)
 				  .in_pid = node->root->cell->ns[NS_PID],
 				  .prefix = node->root->prefix,
 				  .nextents = 1 };
+	uint32_t gid = 0, uid = 0, outside;
+	struct wanted *w;
 
-	node->refs++;
-	*w = (struct wanted){ .node = node, .kind = kind, .done = done, .arg = arg };
-	/* Also a node that shares its parent's id maps the scripts' id. */
-	if (is_own_id(kind) && jail_mode(node->z->jail) != JAIL_ONE_ID) {
-		outside = OWN_INSIDE;
-		spec.host_id = jail_own_id(node->z->jail);
-	} else {
-		outside = is_own_id(kind) ? 0 : id_take(&node->ids);
-		w->id = outside;
-		spec.host_id = node->host_base + outside;
-	}
+	if (!take_id(node, kind, &outside, &want, &spec))
+		return false;
 	if (is_own_id(kind))
 		uid = jail_user(node->z->jail, &gid);
 	spec.uid = uid;
 	spec.gid = uid == gid ? gid : uid; /* one map serves users and groups */
 	spec.extents[0] = (struct maker_extent){ uid, outside, 1 };
+	node->refs++;
+	w = mem_new(struct wanted);
+	*w = want;
 	jail_make_cell(node->z->jail, &spec, on_cell, w);
+	return true;
 }
 
 void pool_refill(struct zygote_node *node, int kind)
 {
 	if (!node->asleep || node->gone || node->z->closing)
 		return;
-	while (node->pooled[kind] + node->making[kind] < node->wanted[kind]) {
+	while (node->pooled[kind] + node->making[kind] < node->wanted[kind] &&
+	       make(node, kind, NULL, NULL))
 		node->making[kind]++;
-		make(node, kind, NULL, NULL);
-	}
 }
 
 void pool_get(struct zygote_node *node, int kind, cell_fn done, void *arg)
 {
+	struct err err;
+
 	/* One with a network has a process beside it. */
 	node->wanted[kind] = is_out(kind) ? 1 : LIMIT_CELL_POOL;
 	if (node->pooled[kind]) {
 		done(arg, node->pool[kind][--node->pooled[kind]], NULL);
 		return;
 	}
-	make(node, kind, done, arg);
+	if (make(node, kind, done, arg))
+		return;
+	err_set(&err, ERR_BUSY, "no ids are left for another sandbox");
+	done(arg, NULL, &err);
 }
 
 void pool_empty(struct zygote_node *node)

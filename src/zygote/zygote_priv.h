@@ -10,6 +10,9 @@
 #define CELL_KINDS 8 /* network x own id */
 /* In every node's user namespace the id that scripts of `run` carry has this number. */
 #define OWN_INSIDE 0x40000000U
+/* And there, from here on, are the ids that instances of the whole tree take. */
+#define INSTANCES_INSIDE 0x20000000U
+#define INSTANCES 8192U /* of one root at once, or a quarter of its ids */
 
 struct growing; /* node.c */
 
@@ -18,10 +21,12 @@ struct zygote_node {
 	struct zygote_node *next, *parent, *root;
 	int depth;
 	struct cell *cell;
-	struct id_block ids;
-	int slot;		  /* its cgroup; -1: none */
-	uint32_t first_in_parent; /* of its block; 0: it has none of its own */
-	uint32_t host_base;	  /* its id 0 in the daemon's user namespace */
+	struct zygote_node *ids_from; /* in whose block its own lies; kept for that. A root: NULL */
+	uint32_t first, size;	      /* its block, as numbered there; size 0: none of its own */
+	struct id_block ids;	      /* for nodes below */
+	struct id_pool instances;     /* of a root, for its whole tree */
+	uint32_t host_base, instances_base; /* first ids in the daemon's user namespace */
+	int slot;			    /* its cgroup; -1: none */
 	char *prefix;
 	int control; /* our end */
 	uv_poll_t poll;

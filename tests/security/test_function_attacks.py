@@ -147,10 +147,11 @@ def handler(e):
                     tries(lambda: os.readlink('/proc/1/exe')),
             tries(lambda: os.readlink('/proc/1/root')), tries(lambda: os.readlink('/proc/1/cwd')),
                     tries(lambda: os.open('/proc/1/fd/0', os.O_RDWR)),
-            tries(lambda: sys_(101, 0x4206, 1, 0, 0)),
+            tries(lambda: open('/proc/1/oom_score_adj', 'w').write('1000')),
+                    tries(lambda: sys_(101, 0x4206, 1, 0, 0)),
             tries(lambda: sys_(438, os.pidfd_open(1), 0, 0)), tries(lambda: sys_(312, os.getpid(), 1, 0, 0, 0))]
 """)
-    all_refused(report, 11)
+    all_refused(report, 12)
 
 
 def test_the_daemon_by_the_peer_of_a_socket(daemon):

@@ -23,7 +23,7 @@ def memory_hog():
         try: os.wait()
         except OSError: pass
 def log_flood():
-    while True: os.write(1, b'flood ' * 10000 + b'\\n'); os.write(2, b'\\n' * 60000)
+    while True: os.write(1, b'flood ' * 10000 + b'\\n'); os.write(2, b'flood\\n' * 10000)
 def spin():
     while True: pass
 def handler(e):
@@ -87,5 +87,4 @@ def test_p99_beside_the_worst(own_daemon, reuse):
             break
     else:
         raise AssertionError("p99 quiet %s, beside the worst %s" % (quiet, loud))
-    logs = d.get("/functions/worst/logs").body
-    assert b"flood flood" in logs or b"is not kept" in logs
+    assert b"flood" in d.get("/functions/worst/logs").body

@@ -76,12 +76,12 @@ def beside():
         assert bystander()
         slowest = max(slowest, time.monotonic() - began)
     assert said(daemon, since, "FLOODS")
-    assert slowest < 3
+    assert slowest < 1
     assert os.stat(daemon.log_path).st_size - since < 4 << 20
     gone(daemon, function)
 
 
-def floods_its_control_socket(daemon, index, bystander):  # noqa: F811
+def test_a_node_that_floods_its_control_socket(daemon, index, bystander):  # noqa: F811
     """Also what is allowed to be said while a fork is asked for is answered with the end of it."""
     function, since = grown(daemon, index, "floods control", """
 def beside():
@@ -94,17 +94,12 @@ def beside():
             pass
         return
 """)
-    daemon.becomes(lambda: daemon.call(function).status in (200, 502, 503) and said(daemon, since, "FLOODS"))
     slowest, deadline = 0, time.monotonic() + 1.5
     while time.monotonic() < deadline:
         assert daemon.call(function).status in (200, 502, 503)
         began = time.monotonic()
         assert bystander()
         slowest = max(slowest, time.monotonic() - began)
-    assert said(daemon, since, "FLOODS")
-    assert slowest < 3
+    assert said(daemon, since, "FLOODS"), daemon.log()[since:]
+    assert slowest < 1
     gone(daemon, function)
-
-
-if os.environ.get("PIPSQUEAK_EXHAUSTIVE"):  # among many tests its node is not always asked for a fork
-    test_a_node_that_floods_its_control_socket = floods_its_control_socket

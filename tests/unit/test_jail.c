@@ -191,32 +191,53 @@ static void test_a_job_writes_where_it_may(void **state)
 	assert_int_equal(in_child(share_in_child), 0);
 }
 
+static void take_all(struct id_block *b, uint32_t own, uint32_t size, uint32_t least)
+{
+	static uint32_t firsts[1000], sizes[1000];
+	uint32_t n = 0, sum = 0;
+
+	id_block_init(b, size, own);
+	while (n < 1000 && id_take_block(b, &firsts[n], &sizes[n])) {
+		assert_true(sizes[n] && firsts[n] >= own && firsts[n] + sizes[n] <= size);
+		for (uint32_t i = 0; i < n; i++)
+			assert_true(firsts[n] + sizes[n] <= firsts[i] ||
+				    firsts[i] + sizes[i] <= firsts[n]);
+		sum += sizes[n++];
+	}
+	assert_int_equal(sum, size - own);
+	assert_true(n >= least);
+	for (uint32_t i = 0; i < n; i += 2) /* neighbours on both sides come later */
+		id_give_block(b, firsts[i], sizes[i]);
+	for (uint32_t i = 1; i < n; i += 2)
+		id_give_block(b, firsts[i], sizes[i]);
+}
+
 static void test_ids(void **state)
 {
 	struct id_block b;
-	uint32_t first, size, seen = 0;
+	struct id_pool p;
+	uint32_t first, size = 1 << 20, id, n = 0;
 
-	id_block_init(&b, 1 << 20);
-	for (int i = 0; i < 15; i++) {
+	take_all(&b, 1, 1 << 20, 100); /* wide */
+	assert_int_equal(b.nfree, 1);
+	assert_int_equal(b.free[0].size, (1 << 20) - 1);
+	id_block_done(&b);
+	for (int depth = 1; depth <= LIMIT_TREE_DEPTH; depth++) { /* and deep */
+		id_block_init(&b, size, 1);
 		assert_true(id_take_block(&b, &first, &size));
-		assert_int_equal(size, 1 << 16);
-		assert_int_equal(first % (1 << 16), 0);
-		assert_true(first >= 1 << 16);
+		id_block_done(&b);
 	}
-	assert_false(id_take_block(&b, &first, &size));
-	id_give_block(&b, 3 << 16);
-	assert_true(id_take_block(&b, &first, &size));
-	assert_int_equal(first, 3 << 16);
-	while (id_take(&b))
-		seen++;
-	assert_int_equal(seen, 8191);
-	id_give(&b, 17);
-	assert_int_equal(id_take(&b), 17);
-	id_block_done(&b);
-	id_block_init(&b, 1);
-	assert_int_equal(id_take(&b), 0);
+	id_block_init(&b, 1, 1);
 	assert_false(id_take_block(&b, &first, &size));
 	id_block_done(&b);
+	id_pool_init(&p, 100);
+	while (id_take(&p, &id))
+		assert_int_equal(id, n++);
+	assert_int_equal(n, 100);
+	id_give(&p, 17);
+	assert_true(id_take(&p, &id));
+	assert_int_equal(id, 17);
+	id_pool_done(&p);
 }
 
 /* A child of this pid (0: of any), which waits to be killed. -1: this pid cannot be had. */
