@@ -129,7 +129,8 @@
 #define LIMIT_ALL_SPARES 64		  /* of all functions */
 #define LIMIT_SPARE_US (30 * 1000000UL)	  /* a spare nobody calls */
 #define LIMIT_IDLE_US (60 * 1000000UL)	  /* a warm instance nobody calls */
-#define LIMIT_LOG_BURST_BYTES (256 * KIB) /* a function's output in one second */
+#define LIMIT_LOG_BURST_BYTES (256 * KIB) /* output of a function, or of all nodes, in a second */
+#define LIMIT_SAYS_BURST_BYTES (64 * KIB) /* of one node, in the daemon's log */
 #define LIMIT_PYINFO_MS (30 * 1000)
 
 /* policy */

@@ -597,14 +597,11 @@ static int put_descriptors(struct zygote_child *c, struct wire_msg *m, int strea
 		if (c->cell->ns[i] >= 0 && put_dup(m, &names, name, c->cell->ns[i], err) < 0)
 			return -1;
 	}
-	if (c->is_node) {
-		if (put_dup(m, &names, "control", c->node_control, err) < 0)
+	if (c->is_node && put_dup(m, &names, "control", c->node_control, err) < 0)
+		return -1;
+	for (int i = 0; i < 3; i++)
+		if (put_dup(m, &names, std[i], c->spec.stdio[i], err) < 0)
 			return -1;
-	} else {
-		for (int i = 0; i < 3; i++)
-			if (put_dup(m, &names, std[i], c->spec.stdio[i], err) < 0)
-				return -1;
-	}
 	if (c->env_path && put_mount(m, &names, &env, err) < 0)
 		return -1;
 	for (size_t i = 0; i < c->spec.nmounts; i++)

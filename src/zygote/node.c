@@ -125,6 +125,7 @@ void node_dead(struct zygote_node *node, const struct err *why)
 	if (node->z->on_gone && node->data)
 		node->z->on_gone(node->z->on_gone_ctx, node);
 	node->data = NULL;
+	says_close(node);
 	if (node->listening)
 		uv_close((uv_handle_t *)&node->poll, on_poll_closed);
 	fd_close(&node->control);
@@ -168,6 +169,7 @@ static void distrust(struct zygote_node *node, const char *what)
 {
 	log_warn("zygote", "node (pid %d) sent %s: killed", node->pid, what);
 	node->z->violations++;
+	uv_poll_stop(&node->poll);
 	if (node->pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, node->pidfd, SIGKILL, NULL, 0);
 }
@@ -205,20 +207,19 @@ static void on_control(uv_poll_t *poll, int status, int events)
 
 	(void)events;
 	(void)status;
-	while (!node->gone) {
+	while (!node->gone && uv_is_active((uv_handle_t *)poll)) {
 		auto_msg struct wire_msg m;
 		struct err err = ERR_INIT;
 		int rc = wire_recv(node->control, &m, &err);
 
 		if (rc < 0 && err.sys == EAGAIN)
 			return;
-		if (rc <= 0) {
-			uv_poll_stop(&node->poll);
-			if (rc < 0)
-				distrust(node, err.text);
-			return; /* its end is told by its exit */
-		}
-		on_control_message(node, &m);
+		if (rc < 0)
+			distrust(node, err.text);
+		else if (rc == 0)
+			uv_poll_stop(poll); /* its end is told by its exit */
+		else
+			on_control_message(node, &m);
 	}
 }
 
@@ -421,7 +422,7 @@ static void on_root_spawned(void *arg, int pidfd, pid_t pid, const struct err *e
 
 static void on_root_control(uv_poll_t *poll, int status, int events);
 
-static void spawn_root(struct growing *g, int theirs)
+static void spawn_root(struct growing *g, int theirs, int says)
 {
 	static const char *const env[] = { "PATH=/usr/bin:/bin",
 					   "HOME=" JAIL_HOME,
@@ -437,7 +438,7 @@ static void spawn_root(struct growing *g, int theirs)
 					   "ORT_DISABLE_TELEMETRY=1",
 					   NULL };
 	const char *argv[] = { g->python, JAIL_LIB "/bootstrap.py", "3", NULL };
-	int fds[] = { -1, g->z->log_pipe[1], g->z->log_pipe[1], theirs };
+	int fds[] = { -1, says, says, theirs };
 	struct spawn_spec spec = { .cell = g->node->cell,
 				   .argv = argv,
 				   .env = env,
@@ -453,12 +454,27 @@ static void spawn_root(struct growing *g, int theirs)
 	jail_spawn(g->z->jail, &spec, on_root_spawned, g);
 }
 
+/* What we hear of it by: our ends are the node's, theirs the caller's to close. */
+static int open_ends(struct zygote_node *node, int *out_control, int *out_says, struct err *err)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(err, errno, "socketpair");
+	node->control = pair[0];
+	*out_control = pair[1];
+	if (fd_nonblock(pair[0], err) < 0)
+		return -1;
+	*out_says = says_open(node, err);
+	return *out_says < 0 ? -1 : 0;
+}
+
 static void on_root_cell(void *arg, struct cell *cell, const struct err *err)
 {
 	struct growing *g = arg;
 	struct zygote_node *node = g->node;
 	struct err own;
-	int pair[2];
+	auto_close int theirs = -1, says = -1;
 
 	if (err || g->over) {
 		jail_free_cell(cell);
@@ -469,21 +485,17 @@ static void on_root_cell(void *arg, struct cell *cell, const struct err *err)
 	}
 	g->holds--; /* its timer still holds it */
 	node->cell = cell;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
-	    fd_nonblock(pair[0], &own) < 0) {
-		err_sys(&own, errno, "socketpair");
+	if (open_ends(node, &theirs, &says, &own) < 0) {
 		settle(g, &own);
 		return;
 	}
-	node->control = pair[0];
 	node->phase = WIRE_FROM_ROOT_STARTING;
 	must(uv_poll_init(g->z->loop, &node->poll, node->control) == 0);
 	node->poll.data = node;
 	node->listening = true;
 	node->refs++;
 	must(uv_poll_start(&node->poll, UV_READABLE, on_root_control) == 0);
-	spawn_root(g, pair[1]);
-	close(pair[1]);
+	spawn_root(g, theirs, says);
 }
 
 static void on_root_control(uv_poll_t *poll, int status, int events)
@@ -601,9 +613,9 @@ static void on_node_cell(void *arg, struct cell *cell, const struct err *err)
 				    .stdio = { -1, -1, -1 },
 				    .limits = { .memory_bytes = g->memory_bytes,
 						.pids = LIMIT_NODE_PIDS } };
+	auto_close int control = -1, says = -1;
 	struct zygote_child *c;
 	struct err own;
-	int pair[2];
 
 	if (err || g->over) {
 		jail_free_cell(cell);
@@ -613,17 +625,16 @@ static void on_node_cell(void *arg, struct cell *cell, const struct err *err)
 		return;
 	}
 	g->holds--; /* its timer still holds it */
-	if (g->parent->gone || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
-	    fd_nonblock(pair[0], &own) < 0) {
-		err_set(&own, ERR_START, "the node to grow from is gone");
+	err_set(&own, ERR_START, "the node to grow from is gone");
+	if (g->parent->gone || open_ends(g->node, &control, &says, &own) < 0) {
 		jail_free_cell(cell);
 		settle(g, &own);
 		return;
 	}
-	g->node->control = pair[0];
+	spec.stdio[1] = spec.stdio[2] = says;
 	c = child_new(g->parent, &spec);
 	c->is_node = true;
-	c->node_control = pair[1];
+	c->node_control = fd_steal(&control);
 	c->cell = cell;
 	c->events = &events;
 	c->ctx = g;
@@ -661,6 +672,12 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 }
 
 /* ---- as data ---- */
+
+pid_t node_pid(const struct zygote_node *node)
+{
+	return !node->pid && node->grower && node->grower->child ? node->grower->child->pid
+								 : node->pid;
+}
 
 static void measure(struct zygote_node *node)
 {

@@ -42,6 +42,7 @@ struct zygote_node {
 	int pooled[CELL_KINDS], making[CELL_KINDS], wanted[CELL_KINDS];
 	struct zygote_child *waiting; /* forks under way */
 	struct growing *grower;	      /* while it is being made */
+	struct says *says;	      /* what it prints */
 	int refs; /* itself while it lives, its poll handle, each cell made in it */
 };
 
@@ -76,6 +77,11 @@ struct zygote_child {
 	int open_handles;
 };
 
+/* What was put in the log in one second. */
+struct says_budget {
+	uint64_t second, bytes;
+};
+
 struct zygotes {
 	uv_loop_t *loop;
 	struct jail *jail;
@@ -85,10 +91,7 @@ struct zygotes {
 	void *on_gone_ctx;
 	uint32_t next_id;
 	uint64_t violations;
-	int log_pipe[2]; /* zygotes write, we read */
-	uv_poll_t log_poll;
-	struct buf log_text;
-	uint64_t log_second, log_bytes; /* told in this second */
+	struct says_budget says; /* of all */
 	bool closing;
 };
 
@@ -99,6 +102,12 @@ void node_unref(struct zygote_node *node);
 void node_alive(struct zygote_node *node, int pidfd, pid_t pid);
 /* It ended, or never came to be: whatever waits for it fails, what it holds is freed. */
 void node_dead(struct zygote_node *node, const struct err *why);
+
+pid_t node_pid(const struct zygote_node *node); /* also while it is being made; 0: none yet */
+
+/* says.c: listen to what a node prints. Returns the node's end, which the caller closes. */
+warn_unused int says_open(struct zygote_node *node, struct err *err);
+void says_close(struct zygote_node *node);
 
 /* pool.c: cells made ahead */
 int pool_kind(const struct zygote_fork *spec);

@@ -12,7 +12,6 @@ import pytest
 
 from conftest import CLI, Daemon, new_base, processes
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 HERE, THERE = "pqt-here-%d" % os.getpid(), "pqt-there-%d" % os.getpid()
 ETC = "/etc/netns/" + HERE
 

@@ -111,4 +111,4 @@ def all_refused(report, count):
 
 def said(daemon, since, word):
     """Lines in the daemon's log that a node printed: "word ..."."""
-    return re.findall(r"zygote: says: (?:%s) ?(.*)" % word, daemon.log()[since:])
+    return re.findall(r"node \(pid \d+\) says: (?:%s) ?(.*)" % word, daemon.log()[since:])

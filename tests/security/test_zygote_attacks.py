@@ -81,6 +81,21 @@ def beside():
     gone(daemon, function)
 
 
+def test_a_node_that_floods_the_log_hides_no_other(daemon, index, bystander):  # noqa: F811
+    first, since = grown(daemon, index, "floods for long", """
+def beside():
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try: os.write(2, b'\\n' * 65536)
+        except BlockingIOError: pass
+""")
+    second, _ = grown(daemon, index, "speaks", "def beside(): [(tell('SPEAKS', n), time.sleep(0.1)) for n in range(12)]\n")
+    daemon.becomes(lambda: len(said(daemon, since, "SPEAKS")) == 12)
+    assert "says more than is kept" in daemon.log()[since:]
+    gone(daemon, first)
+    gone(daemon, second)
+
+
 def test_a_node_that_floods_its_control_socket(daemon, index, bystander):  # noqa: F811
     """Also what is allowed to be said while a fork is asked for is answered with the end of it."""
     function, since = grown(daemon, index, "floods control", """

@@ -73,7 +73,7 @@ def hostile(index, daemon, name, body):
 
 @pytest.fixture
 def bystander(daemon):
-    daemon.allowed = ["zygote: says: Traceback"]  # of what is left of a node, also of the last test's
+    daemon.allowed = ["says: Traceback"]  # of what is left of a node, also of the last test's
     daemon.deployed("bystander", {"handler.py": "import six\ndef handler(e): return six.PY3",
                                   "requirements.txt": "six", "pipsqueak.toml": "reuse = false\n"})
     assert daemon.call("bystander").json is True
