@@ -285,6 +285,7 @@ static void view_node(struct functions *f, struct node *n, struct policy_node *v
 		.busy = n->busy,
 		.children = n->children,
 		.asleep = true,
+		.full = zygote_node_full(n->z),
 		.pinned = !n->parent,
 	};
 	for (uint32_t i = 0; n->parent && i < f->nnodes; i++)

@@ -147,24 +147,26 @@ static int parse_timeout(struct function_settings *s, json_t *v, struct err *err
 	return 0;
 }
 
-static int parse_concurrency(struct function_settings *s, json_t *v, struct err *err)
+static int parse_number(const json_t *v, const char *key, int min, int max, uint64_t *out,
+			struct err *err)
 {
 	json_int_t n = json_integer_value(v);
+	auto_free char *want = mem_printf("a number from %d to %d", min, max);
 
-	if (!json_is_integer(v) || n < 1 || n > LIMIT_CONCURRENCY)
-		return bad(err, "concurrency", "a number from 1 to 256");
-	s->concurrency = (uint32_t)n;
+	if (!json_is_integer(v) || n < min || n > max)
+		return bad(err, key, want);
+	*out = (uint64_t)n;
 	return 0;
+}
+
+static int parse_concurrency(struct function_settings *s, json_t *v, struct err *err)
+{
+	return parse_number(v, "concurrency", 1, LIMIT_CONCURRENCY, &s->concurrency, err);
 }
 
 static int parse_processes(struct function_settings *s, json_t *v, struct err *err)
 {
-	json_int_t n = json_integer_value(v);
-
-	if (!json_is_integer(v) || n < 1 || n > 4096)
-		return bad(err, "processes", "a number from 1 to 4096");
-	s->pids = (uint64_t)n;
-	return 0;
+	return parse_number(v, "processes", 1, 4096, &s->pids, err);
 }
 
 static int parse_cpu(struct function_settings *s, json_t *v, struct err *err)
@@ -179,12 +181,7 @@ static int parse_cpu(struct function_settings *s, json_t *v, struct err *err)
 
 static int parse_open_files(struct function_settings *s, json_t *v, struct err *err)
 {
-	json_int_t n = json_integer_value(v);
-
-	if (!json_is_integer(v) || n < 16 || n > 65536)
-		return bad(err, "open_files", "a number from 16 to 65536");
-	s->open_files = (uint64_t)n;
-	return 0;
+	return parse_number(v, "open_files", 16, 65536, &s->open_files, err);
 }
 
 static int parse_network(struct function_settings *s, json_t *v, struct err *err)

@@ -33,7 +33,7 @@ struct function_settings {
 	uint64_t memory_bytes, tmp_bytes, timeout_ms, pids;
 	uint64_t cpu_milli;  /* thousandths of a core; 0: as much as there is */
 	uint64_t open_files; /* 0: the usual */
-	uint32_t concurrency;
+	uint64_t concurrency;
 	enum zygote_net net;
 	char **env; /* NAME=VALUE, NULL-terminated; NULL: none */
 	bool reuse;

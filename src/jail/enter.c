@@ -17,7 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "jail/landlock.h"
 
@@ -230,4 +232,14 @@ int enter_sandbox(const struct enter_spec *s, struct err *err)
 	 * its cell: /proc/self must belong to it, as programs expect. */
 	prctl(PR_SET_DUMPABLE, s->zygote ? 0 : 1, 0, 0, 0);
 	return 0;
+}
+
+void enter_share_inotify(int most)
+{
+	char text[16];
+	struct err err;
+
+	snprintf(text, sizeof(text), "%d", most);
+	if (fd_write_file(AT_FDCWD, "/proc/sys/user/max_inotify_instances", text, &err) < 0)
+		log_debug("jail", "%s", err.text);
 }

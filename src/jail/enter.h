@@ -53,3 +53,8 @@ warn_unused int enter_drop_capabilities(struct err *err);
 
 /* Landlock ABI of this kernel; 0: none. */
 int enter_landlock_abi(void);
+
+/* So many inotify instances this user namespace, and all below it, may have: each cell its own
+ * share, and all together one, for the kernel counts them as the starter's, too, who on the host
+ * may be root. Where /proc/sys cannot be written, one sandbox can take all. */
+void enter_share_inotify(int most);

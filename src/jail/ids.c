@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-#define PART 16U	/* a block is so small a part of the largest free range */
+#define PART 8U		/* a block is so small a part of the largest free range */
 #define SMALL_BLOCK 32U /* but no smaller than this, or half of the range */
 
 void id_block_init(struct id_block *b, uint32_t size, uint32_t own)

@@ -172,18 +172,6 @@ static int renew_private(struct err *err)
 	return 0;
 }
 
-/* Its own share of what all sandboxes may have; the limit is the user namespace's. Where /proc/sys
- * cannot be written, a sandbox can take all of it. */
-static void share_inotify(void)
-{
-	char text[16];
-	struct err err;
-
-	snprintf(text, sizeof(text), "%d", LIMIT_CELL_INOTIFY);
-	if (fd_write_file(AT_FDCWD, "/proc/sys/user/max_inotify_instances", text, &err) < 0)
-		log_debug("maker", "%s", err.text);
-}
-
 static int build_cell(const struct cell_request *r, struct err *err)
 {
 	struct rootfs_cell cell = { .prefix = r->prefix,
@@ -203,7 +191,7 @@ static int build_cell(const struct cell_request *r, struct err *err)
 		return -1;
 	}
 	if (r->mode & MAKER_IN_PID)
-		share_inotify();
+		enter_share_inotify(LIMIT_CELL_INOTIFY);
 	if (r->mode & MAKER_FENCE_NET && fence(err) < 0)
 		return -1;
 	return r->mode & MAKER_NEW_NET ? loopback_up(err) : 0;

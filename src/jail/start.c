@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "jail/delegate.h"
+#include "jail/enter.h"
 #include "jail/keeper.h"
 #include "jail/pasta.h"
 #include "jail/start_priv.h"
@@ -463,17 +464,6 @@ static int make_dirs(const struct jail_start *s, const struct jail_start_config 
 	return 0;
 }
 
-/* The kernel counts what sandboxes have as the starter's, too, who on the host may be root. */
-static void share_inotify(void)
-{
-	char text[16];
-	struct err err;
-
-	snprintf(text, sizeof(text), "%d", LIMIT_INOTIFY);
-	if (fd_write_file(AT_FDCWD, "/proc/sys/user/max_inotify_instances", text, &err) < 0)
-		log_debug("start", "%s", err.text);
-}
-
 /* What this host says about user namespaces, and what to do about it. */
 static const char *why_restricted(enum jail_mode mode)
 {
@@ -527,7 +517,7 @@ static int become_nobody(struct jail_start *s, const struct jail_start_config *c
 		return err_sys(err, errno, "dropping groups");
 	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		return err_sys(err, errno, "taking the daemon's id");
-	share_inotify();
+	enter_share_inotify(LIMIT_INOTIFY);
 	return s->mode == JAIL_ROOT ? place_all(s, trees, err) : 0;
 }
 

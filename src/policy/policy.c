@@ -141,7 +141,8 @@ bool policy_grow(const struct policy_node *nodes, size_t n, const struct policy_
 		return false;
 	/* From the best there is, or from the nearest above it that may still have children. */
 	for (parent = best; parent >= 0; parent = nodes[parent].parent)
-		if (nodes[parent].asleep && depth(nodes, &nodes[parent]) < LIMIT_TREE_DEPTH)
+		if (nodes[parent].asleep && !nodes[parent].full &&
+		    depth(nodes, &nodes[parent]) < LIMIT_TREE_DEPTH)
 			break;
 	if (parent < 0)
 		return false;

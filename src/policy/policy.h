@@ -38,6 +38,7 @@ struct policy_node {
 	uint32_t busy;	       /* forks in flight, and children nodes being made */
 	uint32_t children;     /* nodes below it */
 	bool asleep;	       /* ready to fork */
+	bool full;	       /* no more nodes may be made below it */
 	bool pinned;	       /* a root: never evicted */
 };
 
@@ -66,8 +67,8 @@ int policy_choose(const struct policy_node *nodes, size_t n, const struct policy
 
 /* Is a node of this function's own profile worth making, given the best saving there is now?
  * Worth it: it would save at least POLICY_GROW_MIN_US more. On true, *out_parent is the node to
- * fork it from: what policy_choose() says, or the nearest sleeping one above it that is not at
- * LIMIT_TREE_DEPTH. */
+ * fork it from: what policy_choose() says, or the nearest sleeping one above it that is not full
+ * nor at LIMIT_TREE_DEPTH. */
 #define POLICY_GROW_MIN_US 2000
 bool policy_grow(const struct policy_node *nodes, size_t n, const struct policy_function *f,
 		 int *out_parent);

@@ -348,13 +348,12 @@ static void fail_for_ids(struct growing *g)
 	must(uv_timer_start(&g->timer, on_no_ids, 0, 0) == 0);
 }
 
-static void put_extents(struct cell_spec *spec, uint32_t first, uint32_t size, uint32_t instances,
-			uint32_t ninstances, uint32_t own)
+static void put_extents(struct cell_spec *spec, struct maker_extent nodes,
+			struct maker_extent instances, uint32_t own)
 {
-	spec->extents[spec->nextents++] = (struct maker_extent){ 0, first, size };
-	if (ninstances)
-		spec->extents[spec->nextents++] = (struct maker_extent){ INSTANCES_INSIDE,
-									 instances, ninstances };
+	spec->extents[spec->nextents++] = nodes;
+	if (instances.count)
+		spec->extents[spec->nextents++] = instances;
 	spec->extents[spec->nextents++] = (struct maker_extent){ OWN_INSIDE, own, 1 };
 }
 
@@ -380,7 +379,9 @@ static bool root_ids(struct zygote_node *node, struct cell_spec *spec)
 	node->instances_base = first + nodes;
 	id_block_init(&node->ids, nodes, 1);
 	id_pool_init(&node->instances, instances);
-	put_extents(spec, first, nodes, first + nodes, instances, jail_own_id(node->z->jail));
+	put_extents(spec, (struct maker_extent){ 0, first, nodes },
+		    (struct maker_extent){ INSTANCES_INSIDE, first + nodes, instances },
+		    jail_own_id(node->z->jail));
 	return true;
 }
 
@@ -399,7 +400,9 @@ static bool node_ids(struct zygote_node *node, struct cell_spec *spec)
 	parent->refs++;
 	node->host_base += node->first;
 	id_block_init(&node->ids, node->size, 1);
-	put_extents(spec, node->first, node->size, INSTANCES_INSIDE, node->root->instances.size,
+	put_extents(spec, (struct maker_extent){ 0, node->first, node->size },
+		    (struct maker_extent){ INSTANCES_INSIDE, INSTANCES_INSIDE,
+					   node->root->instances.size },
 		    OWN_INSIDE);
 	return true;
 }
@@ -716,6 +719,11 @@ void zygote_node_info(struct zygote_node *node, struct zygote_node_info *out)
 		.asleep = node->asleep,
 		.gone = node->gone,
 	};
+}
+
+bool zygote_node_full(const struct zygote_node *node)
+{
+	return !one_id(node) && !node->ids.nfree;
 }
 
 void zygote_node_set_data(struct zygote_node *node, void *data)

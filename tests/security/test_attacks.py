@@ -7,22 +7,16 @@ import socket
 import threading
 import time
 
-HEAD = "import os, sys, socket, ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n" \
-       "def tries(f):\n    try:\n        return ['done', repr(f())[:200]]\n" \
-       "    except BaseException as e:\n        return ['refused', type(e).__name__ + ': ' + str(e)[:200]]\n"
+from hostile import TRIES, all_refused
 
 
 def attack(daemon, name, body, event=None, **files):
-    sources = {"handler.py": HEAD + body}
+    sources = {"handler.py": TRIES + body}
     sources.update({k.replace("__", "."): v for k, v in files.items()})
     daemon.deployed(name, sources)
     reply = daemon.call(name, event)
     assert reply.status == 200, reply.body
     return reply.json
-
-
-def all_refused(report):
-    assert report and all(r[0] == "refused" for r in report), report
 
 
 def test_another_functions_package(daemon):
@@ -123,18 +117,8 @@ def handler(e):
     all_refused(report)
 
 
-RAW = """
-def sys_(nr, *a):
-    r = libc.syscall(nr, *[ctypes.c_char_p(x) if isinstance(x, bytes) else ctypes.c_long(x) for x in a])
-    if r < 0:
-        e = ctypes.get_errno()
-        raise OSError(e, os.strerror(e))
-    return r
-"""
-
-
 def test_namespaces_and_mounts(daemon):
-    report = attack(daemon, "mounts", RAW + """
+    report = attack(daemon, "mounts", """
 def handler(e):
     u = 0x10000000
     calls = [(272, u), (272, 0x20000), (272, 0x40000000), (56, u | 17, 0, 0, 0, 0), (435, 0, 88), (165, b'tmpfs', b'/tmp', b'tmpfs', 0, 0),
@@ -146,7 +130,7 @@ def handler(e):
 
 
 def test_ptrace_and_kernel_interfaces(daemon):
-    report = attack(daemon, "ptrace", RAW + """
+    report = attack(daemon, "ptrace", """
 def handler(e):
     buf = ctypes.create_string_buffer(64)
     calls = [(101, 16, 1, 0, 0), (310, 1, ctypes.addressof(buf), 1, ctypes.addressof(buf), 1, 0), (438, 0, 0, 0), (321, 0, 0, 0),
@@ -159,7 +143,7 @@ def handler(e):
 
 def test_what_is_not_listed_does_not_exist(daemon):
     """System calls that no list names, and all that are younger than the filter."""
-    report = attack(daemon, "unlisted", RAW + """
+    report = attack(daemon, "unlisted", """
 def handler(e):
     new = [452] + list(range(457, 600))  # fchmodat2, statmount, mseal ...
     old = [447, 435, 437, 448, 216]  # memfd_secret, clone3, openat2, process_mrelease, remap_file_pages
@@ -172,14 +156,14 @@ def handler(e):
     listed = report.pop("216")  # is listed: it comes as far as its arguments
     assert listed == [-1, errno.EINVAL] and len(report) > 140
     assert all(answer == [-1, errno.ENOSYS] for answer in report.values()), report
-    daemon.deployed("x32", {"handler.py": HEAD + RAW + "def handler(e): return sys_(0x40000000 + 39)"})
+    daemon.deployed("x32", {"handler.py": TRIES + "def handler(e): return sys_(0x40000000 + 39)"})
     reply = daemon.call("x32")
     assert reply.status == 502 and "signal 31" in reply.json["error"]["message"], reply.body
 
 
 def test_sockets_that_leave_the_sandbox(daemon):
     """vsock is of no namespace: it would reach the hypervisor. High bits of an int count for nothing."""
-    report = attack(daemon, "sockets", RAW + """
+    report = attack(daemon, "sockets", """
 def handler(e):
     out = {}
     for family in range(64):
@@ -195,7 +179,7 @@ def handler(e):
 
 
 def test_ids_and_set_id_files(daemon):
-    report = attack(daemon, "ids", RAW + """
+    report = attack(daemon, "ids", """
 def handler(e):
     open('/tmp/f', 'w').close()
     return [tries(lambda: os.setuid(1)), tries(lambda: os.setgid(5)), tries(lambda: os.setgroups([5])),
@@ -255,7 +239,7 @@ LIES = {
 
 def test_a_lying_instance(daemon):
     for name, frame in LIES.items():
-        daemon.deployed("liar-" + name, {"handler.py": HEAD + """
+        daemon.deployed("liar-" + name, {"handler.py": TRIES + """
 import struct
 def handler(e):
     sent = 0

@@ -399,15 +399,10 @@ def test_outliving_its_node(daemon, index, bystander, how):  # noqa: F811
     """Forked twice, in a session and a user namespace of its own if it can, deaf to signals: it ends with the node."""
     since = len(daemon.log())
     function = hostile(index, daemon, "outlives " + how, HEAD + """
-import signal
 if IN_NODE:
     for n in range(3):
         if os.fork() == 0:
-            os.setsid()
-            for s in range(1, 65):
-                try: signal.signal(s, signal.SIG_IGN)
-                except (OSError, ValueError): pass
-            if os.fork(): os._exit(0)
+            run_off()
             tries(lambda: sys_(272, 0x10000000))
             sys_(157, 15, b'OUTLIVER', 0, 0, 0)
             tell('OUTLIVES')

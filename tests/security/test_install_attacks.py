@@ -107,15 +107,10 @@ def handler(e):
         daemon.request("DELETE", "/functions/" + name)
 
 
-LEAVES = """
-import signal
+LEAVES = TRIES + """
 for kind in range(3):
     if os.fork() == 0:
-        os.setsid()
-        for s in range(1, 65):
-            try: signal.signal(s, signal.SIG_IGN)
-            except (OSError, ValueError): pass
-        if os.fork(): os._exit(0)
+        run_off()
         os.execv(sys.executable, [sys.executable, '-c', 'import time  # OUTLIVES\\ntime.sleep(300)'])
 """
 

@@ -397,6 +397,12 @@ void *zygote_node_data(const struct zygote_node *node)
 	return node->data;
 }
 
+bool zygote_node_full(const struct zygote_node *node)
+{
+	(void)node;
+	return false;
+}
+
 int zygote_drop(struct zygote_node *node, struct err *err)
 {
 	if (node->children)

@@ -216,12 +216,17 @@ static void test_ids(void **state)
 {
 	struct id_block b;
 	struct id_pool p;
-	uint32_t first, size = 1 << 20, id, n = 0;
+	static const uint32_t wide[] = { 70, 50, 30, 15 };
+	uint32_t first, size = 1 << 21, id, n = 0;
 
-	take_all(&b, 1, 1 << 20, 100); /* wide */
-	assert_int_equal(b.nfree, 1);
-	assert_int_equal(b.free[0].size, (1 << 20) - 1);
-	id_block_done(&b);
+	for (int depth = 0; depth < 4; depth++) { /* wide */
+		take_all(&b, 1, size, wide[depth]);
+		assert_int_equal(b.nfree, 1);
+		assert_int_equal(b.free[0].size, size - 1);
+		assert_true(id_take_block(&b, &first, &size));
+		id_block_done(&b);
+	}
+	size = 1 << 13;						  /* of 65536 in all */
 	for (int depth = 1; depth <= LIMIT_TREE_DEPTH; depth++) { /* and deep */
 		id_block_init(&b, size, 1);
 		assert_true(id_take_block(&b, &first, &size));

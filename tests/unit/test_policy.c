@@ -366,6 +366,9 @@ static void test_grow_stops_at_the_depth_limit(void **state)
 	nodes[LIMIT_TREE_DEPTH - 1].asleep = false;
 	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH + 1, &f, &parent));
 	assert_int_equal(parent, LIMIT_TREE_DEPTH - 2);
+	nodes[LIMIT_TREE_DEPTH - 2].full = true;
+	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH + 1, &f, &parent));
+	assert_int_equal(parent, LIMIT_TREE_DEPTH - 3);
 	/* But it is the deepest that calls are forked from. */
 	assert_int_equal(policy_choose(nodes, LIMIT_TREE_DEPTH + 1, &f, &saved), LIMIT_TREE_DEPTH);
 }
