@@ -81,6 +81,7 @@ static void instance_free(struct instance *inst)
 		inst->next->link = inst->link;
 	instance_uncount(inst);
 	inst->state = INSTANCE_ENDING;
+	cpu_end(inst);
 	uv_close((uv_handle_t *)&inst->timer, free_instance);
 	if (v->retired)
 		version_check(v);
@@ -89,6 +90,7 @@ static void instance_free(struct instance *inst)
 
 void instance_forget(struct instance *inst)
 {
+	cpu_end(inst);
 	uv_timer_stop(&inst->timer);
 	uv_close((uv_handle_t *)&inst->timer, free_instance);
 }
@@ -97,6 +99,7 @@ void instance_end(struct instance *inst)
 {
 	idle_remove(inst);
 	inst->state = INSTANCE_ENDING;
+	cpu_end(inst);
 	uv_timer_stop(&inst->timer);
 	if (inst->child)
 		zygote_child_kill(inst->child);
@@ -124,6 +127,12 @@ static void leave_waiting(struct instance *inst)
 	call_place(call->fn, call);
 }
 
+void instance_exceeds(struct instance *inst, const struct err *err)
+{
+	instance_end(inst);
+	fail_call(inst, err);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct instance *inst = timer->data;
@@ -134,8 +143,7 @@ static void on_timer(uv_timer_t *timer)
 			"the call took longer than its limit of %g s; raise timeout in "
 			"pipsqueak.toml",
 			(double)inst->v->set.timeout_ms / 1e3);
-		instance_end(inst);
-		fail_call(inst, &err);
+		instance_exceeds(inst, &err);
 	} else if (inst->state == INSTANCE_SPARE) {
 		spare_unused(inst);
 	} else {
@@ -184,6 +192,7 @@ static int send_call(struct instance *inst, struct err *err)
 	free(steal(call->event));
 	zygote_child_phase(inst->child, WIRE_FROM_INSTANCE_BUSY);
 	inst->state = INSTANCE_BUSY;
+	cpu_begin(inst);
 	uv_timer_start(&inst->timer, on_timer, inst->v->set.timeout_ms, 0);
 	return 0;
 }
@@ -270,6 +279,7 @@ static void settle(struct instance *inst, bool broken)
 	struct version *v = inst->v;
 	bool is_over = broken || v->retired || v->fn->f->draining;
 
+	cpu_end(inst);
 	uv_timer_stop(&inst->timer);
 	zygote_child_phase(inst->child, WIRE_FROM_INSTANCE_IDLE);
 	inst->profile_due = !broken && inst->calls == 0 && inst->recorded;
@@ -338,6 +348,9 @@ static void describe_end(const struct instance *inst, const struct zygote_end *e
 			"the function ran out of memory: its limit is %llu MiB; raise memory in "
 			"pipsqueak.toml",
 			(unsigned long long)(inst->v->set.memory_bytes / MIB));
+	else if (WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGXCPU &&
+		 inst->v->set.cpu_ms)
+		cpu_describe(inst, err);
 	else if (WIFSIGNALED(end->status))
 		err_set(err, ERR_DIED,
 			"the function's process died during the call (signal %d, %s)",
@@ -483,6 +496,7 @@ static void fork_from(struct instance *inst, struct node *n)
 		.stdio = { -1, v->log_w, v->log_w },
 		.limits = { .memory_bytes = v->set.memory_bytes,
 			    .cpu_milli = v->set.cpu_milli,
+			    .count_cpu = v->set.cpu_ms != 0,
 			    .open_files = v->set.open_files,
 			    .pids = v->set.pids +
 				    (v->set.pids && !v->set.reuse), /* + the one that forks */

@@ -131,6 +131,7 @@ struct instance {
 	enum instance_state state;
 	uint32_t node_id, calls;
 	bool from_root, is_spare, is_listed;
+	struct cpu_watch *cpu;		   /* of the call that it works on; NULL: not limited */
 	bool recorded, profile_due, forks; /* forks: a child of its own for each call */
 	uv_timer_t timer; /* BUSY: the deadline; SPARE, IDLE: retirement; else: patience */
 };
@@ -144,6 +145,14 @@ struct instance *instance_idle(struct version *v); /* the warmest, or NULL */
 bool instance_spare(struct version *v); /* forks one ahead; false: it cannot be done now */
 void instance_count(struct instance *inst);
 void instance_uncount(struct instance *inst);
+
+/* Its call has used too much of something: answered, and the instance ended. */
+void instance_exceeds(struct instance *inst, const struct err *err);
+
+/* cpu.c: CPU time of a call */
+void cpu_begin(struct instance *inst); /* a call is being sent */
+void cpu_end(struct instance *inst);
+void cpu_describe(const struct instance *inst, struct err *err);
 
 /* spare.c */
 void spare_become(struct instance *inst);	/* its call is answered */

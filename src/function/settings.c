@@ -179,6 +179,16 @@ static int parse_cpu(struct function_settings *s, json_t *v, struct err *err)
 	return 0;
 }
 
+static int parse_cpu_seconds(struct function_settings *s, json_t *v, struct err *err)
+{
+	double seconds = json_number_value(v);
+
+	if (!json_is_number(v) || seconds < 0.01 || seconds > 86400)
+		return bad(err, "cpu_seconds", "a number of seconds from 0.01 to 86400");
+	s->cpu_ms = (uint64_t)(seconds * 1000);
+	return 0;
+}
+
 static int parse_open_files(struct function_settings *s, json_t *v, struct err *err)
 {
 	return parse_number(v, "open_files", 16, 65536, &s->open_files, err);
@@ -270,6 +280,7 @@ static const struct {
 	{ "concurrency", parse_concurrency },
 	{ "processes", parse_processes },
 	{ "cpu", parse_cpu },
+	{ "cpu_seconds", parse_cpu_seconds },
 	{ "open_files", parse_open_files },
 	{ "network", parse_network },
 	{ "env", parse_env },
@@ -286,8 +297,8 @@ static int parse_key(struct function_settings *s, const char *key, json_t *v, st
 	return err_set(err, ERR_USAGE,
 		       FILE_NAME
 		       ": unknown key '%.60s'; known are entry, python, memory, tmp, "
-		       "timeout, concurrency, processes, cpu, open_files, network, env, reuse, "
-		       "tenant, isolate",
+		       "timeout, concurrency, processes, cpu, cpu_seconds, open_files, network, "
+		       "env, reuse, tenant, isolate",
 		       key);
 }
 
@@ -345,6 +356,8 @@ int function_settings_print(const struct function_settings *s, struct buf *out, 
 		json_object_set_new(root, "python", json_string(s->python));
 	if (s->cpu_milli)
 		json_object_set_new(root, "cpu", json_real((double)s->cpu_milli / 1000.0));
+	if (s->cpu_ms)
+		json_object_set_new(root, "cpu_seconds", json_real((double)s->cpu_ms / 1000.0));
 	if (s->open_files)
 		json_object_set_new(root, "open_files", json_integer((json_int_t)s->open_files));
 	if (s->tenant)

@@ -13,6 +13,9 @@
  * | timeout     | seconds, up to LIMIT_TIMEOUT_S            | 30                 |
  * | concurrency | instances, up to LIMIT_CONCURRENCY        | 8                  |
  * | processes   | processes and threads of one instance     | 64                 |
+ * | cpu         | cores, 0.01 to 256                        | as many as are     |
+ * | cpu_seconds | CPU time of one call, 0.01 to 86400       | no limit           |
+ * | open_files  | descriptors of a process, 16 to 65536     | 1024               |
  * | network     | "none" or "loopback"                      | "none"             |
  * | env         | table of strings                          | empty              |
  * | reuse       | false: a fresh instance for every call    | true               |
@@ -32,6 +35,7 @@ struct function_settings {
 	char *python;			/* NULL: not said */
 	uint64_t memory_bytes, tmp_bytes, timeout_ms, pids;
 	uint64_t cpu_milli;  /* thousandths of a core; 0: as much as there is */
+	uint64_t cpu_ms;     /* CPU time of one call; 0: as much as its timeout lets it have */
 	uint64_t open_files; /* 0: the usual */
 	uint64_t concurrency;
 	enum zygote_net net;

@@ -83,6 +83,7 @@ bool jail_is_watched(struct jail *jail, pid_t pid);
 /* cgroup slots. -1: this host gives no cgroups; then limits are rlimits only. */
 struct slot_limits {
 	uint64_t memory_bytes, pids, cpu_milli; /* 0: none */
+	uint64_t count_cpu;			/* not 0: its CPU time will be asked for */
 };
 struct slot_usage {
 	uint64_t memory_peak_bytes, oom_kills; /* of this use of the slot */
@@ -91,6 +92,9 @@ typedef void (*slot_fn)(void *arg, const struct err *err);
 typedef void (*usage_fn)(void *arg, const struct slot_usage *usage);
 int jail_slot_take(struct jail *jail, const struct slot_limits *limits);
 void jail_slot_attach(struct jail *jail, int slot, int pidfd, slot_fn done, void *arg);
+/* CPU time of all that was ever in it, in microseconds; err: it is not counted. */
+typedef void (*cpu_fn)(void *arg, uint64_t us, const struct err *err);
+void jail_slot_time(struct jail *jail, int slot, cpu_fn done, void *arg);
 /* Ends the use: reports it, and the slot may be taken again. */
 void jail_slot_give(struct jail *jail, int slot, usage_fn done, void *arg);
 

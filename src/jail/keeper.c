@@ -23,9 +23,12 @@
 
 #define MAX_SLOTS 4096
 
-static const char *const controllers[] = { "memory", "pids", "cpu" };
+/* The last only counts, and only where it is asked for: each is one more write for each sandbox. */
+static const char *const controllers[] = { "memory", "pids", "cpu", "cpuacct" };
 
-#define NCONTROLLERS 3
+#define NLIMITS 3
+#define CPUACCT 3
+#define NCONTROLLERS 4
 
 struct keeper {
 	const struct keeper_config *config;
@@ -34,6 +37,7 @@ struct keeper {
 	int parents[NCONTROLLERS];
 	char name[32];
 	uint64_t peaks[MAX_SLOTS]; /* v2: the highest of all uses so far */
+	bool counted[MAX_SLOTS];   /* v1: its CPU time */
 };
 
 /* "8:pids:/some/path" -> /sys/fs/cgroup/pids/some/path; false when it is no v1 hierarchy. */
@@ -68,7 +72,7 @@ int keeper_controllers(void)
 	char path[4096];
 	int n = 0;
 
-	for (int i = 0; i < NCONTROLLERS; i++)
+	for (int i = 0; i < NLIMITS; i++)
 		n += hierarchy(controllers[i], path, sizeof(path));
 	return n;
 }
@@ -124,6 +128,7 @@ static int limit(struct keeper *k, unsigned int slot, const struct wire_msg *m, 
 	uint64_t cpu = wire_get_u64(m, WIRE_T_CPU, 0);
 	struct err ignored;
 
+	k->counted[slot] = wire_get_u64(m, WIRE_T_CPU_TIME, 0) != 0;
 	/* memory+swap may not fall below memory nor memory rise above it: open both, then close. */
 	if (put(k, 0, slot, "memory.memsw.limit_in_bytes", -1, &ignored) < 0)
 		ignored = ERR_INIT; /* kernels without swap accounting */
@@ -190,7 +195,7 @@ static int attach(struct keeper *k, unsigned int slot, struct wire_msg *m, struc
 		return v2_attach(k->v2, slot, pid, err);
 	if (check_process(k, pid, err) < 0)
 		return -1;
-	for (int i = 0; i < NCONTROLLERS; i++)
+	for (int i = 0; i < (k->counted[slot] ? NCONTROLLERS : NLIMITS); i++)
 		if (put(k, i, slot, "cgroup.procs", pid, err) < 0)
 			return -1;
 	return 0;
@@ -239,6 +244,18 @@ static void read_slot(struct keeper *k, unsigned int slot, struct wire_msg *out)
 		log_debug("keeper", "%s", err.text);
 }
 
+static int read_time(struct keeper *k, unsigned int slot, struct wire_msg *out, struct err *err)
+{
+	uint64_t us;
+
+	if (k->v2 < 0 && k->dirs[CPUACCT] < 0)
+		return err_set(err, ERR_NOT_FOUND, "this host does not count CPU time by cgroup");
+	us = k->v2 < 0 ? read_number(k->dirs[CPUACCT], slot, "cpuacct.usage", NULL) / 1000
+		       : read_number(k->v2, slot, "cpu.stat", "usage_usec ");
+	wire_put_u64(out, WIRE_T_CPU_TIME, us);
+	return 0;
+}
+
 static int remove_slot(struct keeper *k, unsigned int slot, struct err *err)
 {
 	char name[16];
@@ -271,6 +288,8 @@ static int serve(struct keeper *k, struct wire_msg *m, struct wire_msg *reply, s
 	case WIRE_CG_READ:
 		read_slot(k, (unsigned int)slot, reply);
 		return 0;
+	case WIRE_CG_TIME:
+		return read_time(k, (unsigned int)slot, reply, err);
 	case WIRE_CG_REMOVE:
 		return remove_slot(k, (unsigned int)slot, err);
 	default:

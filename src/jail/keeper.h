@@ -10,8 +10,9 @@
  * can do no more with it than limit its own processes.
  *
  * Requests: CG_MAKE {STATUS slot}, CG_LIMIT {STATUS, MEMORY, PIDS, CPU}, CG_ATTACH {STATUS; pidfd},
- * CG_READ {STATUS}, CG_REMOVE {STATUS}. Answer: CG_DONE {MEMORY_PEAK, STATUS oom kills} or with
- * ERR_*. When the socket ends it removes everything it made, waiting for the last process to go.
+ * CG_READ {STATUS}, CG_TIME {STATUS}, CG_REMOVE {STATUS}. Answer: CG_DONE {MEMORY_PEAK, STATUS oom
+ * kills} or with ERR_*. When the socket ends it removes everything it made, waiting for the last
+ * process to go.
  */
 #pragma once
 

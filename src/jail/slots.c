@@ -29,6 +29,7 @@ struct asking {
 	int slot;
 	slot_fn done;
 	usage_fn usage;
+	cpu_fn time;
 	void *arg;
 };
 
@@ -65,6 +66,7 @@ static void set_limits(struct jail *jail, int slot, const struct slot_limits *li
 	wire_put_u64(&m, WIRE_T_MEMORY, limits->memory_bytes);
 	wire_put_u64(&m, WIRE_T_PIDS, limits->pids);
 	wire_put_u64(&m, WIRE_T_CPU, limits->cpu_milli);
+	wire_put_u64(&m, WIRE_T_CPU_TIME, limits->count_cpu);
 	link_tell(&jail->keeper, &m);
 	jail->slots->slot[slot].limits = *limits;
 }
@@ -74,7 +76,8 @@ int jail_slot_take(struct jail *jail, const struct slot_limits *limits)
 	struct slots *s = jail->slots;
 	int best = -1;
 
-	if (!slots_any(jail) || (!limits->memory_bytes && !limits->pids && !limits->cpu_milli))
+	if (!slots_any(jail) ||
+	    (!limits->memory_bytes && !limits->pids && !limits->cpu_milli && !limits->count_cpu))
 		return -1;
 	/* A slot whose files already say these limits is best: then nothing is written. */
 	for (int i = 0; i < MAX_SLOTS; i++) {
@@ -120,6 +123,25 @@ void jail_slot_attach(struct jail *jail, int slot, int pidfd, slot_fn done, void
 	if (copy >= 0)
 		wire_put_fd(&m, copy);
 	link_ask(&jail->keeper, &m, on_attached, a);
+}
+
+static void on_time(void *arg, struct wire_msg *m, const struct err *err)
+{
+	struct asking *a = arg;
+
+	a->time(a->arg, m ? wire_get_u64(m, WIRE_T_CPU_TIME, 0) : 0, err);
+	free(a);
+}
+
+void jail_slot_time(struct jail *jail, int slot, cpu_fn done, void *arg)
+{
+	auto_msg struct wire_msg m;
+	struct asking *a = mem_new(struct asking);
+
+	a->time = done;
+	a->arg = arg;
+	request(WIRE_CG_TIME, slot, &m);
+	link_ask(&jail->keeper, &m, on_time, a);
 }
 
 static void give(struct jail *jail, int slot, uint64_t peak, uint64_t kills, usage_fn done,

@@ -10,7 +10,7 @@
  * net helper       packet   daemon -> net helper         ATTACH
  *                           its children -> daemon       MADE MAKE_FAILED
  * keeper           packet   daemon -> keeper             CG_MAKE CG_LIMIT CG_ATTACH CG_READ
- *                                                        CG_REMOVE
+ *                                                        CG_REMOVE CG_TIME
  *                           keeper -> daemon             CG_DONE
  * zygote control   packet   daemon -> zygote             FORK
  *                           zygote -> daemon             FORKED FAILED; a root once: ASLEEP
@@ -40,6 +40,7 @@
 	X(CG_REMOVE, 19)                                                                      \
 	X(CG_READ, 20)                                                                        \
 	X(CG_DONE, 21)                                                                        \
+	X(CG_TIME, 22)                                                                        \
 	/* daemon <-> zygote */                                                               \
 	X(FORK, 32)   /* fork a child into the cell whose descriptors come along */           \
 	X(FORKED, 33) /* a child exists: its pidfd comes along, sent by the helper */         \
@@ -117,7 +118,8 @@
 	X(HOME, 49)                                                                      \
 	X(CHUNK, 50)                                                                     \
 	X(MEMORY_PEAK, 51)                                                               \
-	X(TENANT, 52)
+	X(TENANT, 52)                                                                    \
+	X(CPU_TIME, 53) /* to the keeper: not 0: it is counted; from it: microseconds */
 
 enum wire_type {
 #define X(name, value) WIRE_##name = value,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -627,7 +628,7 @@ static void put_limits(struct zygote_child *c, struct wire_msg *m)
 void child_start(struct zygote_child *c)
 {
 	struct slot_limits limits = { c->spec.limits.memory_bytes, c->spec.limits.pids,
-				      c->spec.limits.cpu_milli };
+				      c->spec.limits.cpu_milli, c->spec.limits.count_cpu };
 	const struct buf *filter = jail_filter(c->z->jail, SECCOMP_CODE);
 	auto_msg struct wire_msg m;
 	struct err err;
@@ -637,7 +638,7 @@ void child_start(struct zygote_child *c)
 	c->step = CHILD_FORKING;
 	/* The kernel counts RLIMIT_NPROC within the cell's own user namespace: when processes are
 	 * all that is limited (`run`), it does, and nobody waits for a cgroup (DESIGN 3.1). */
-	if (limits.memory_bytes || limits.cpu_milli)
+	if (limits.memory_bytes || limits.cpu_milli || limits.count_cpu)
 		c->slot = jail_slot_take(c->z->jail, &limits);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
 		err_sys(&err, errno, "socketpair");
@@ -757,6 +758,39 @@ void zygote_child_kill(struct zygote_child *c)
 int zygote_child_pid(const struct zygote_child *c)
 {
 	return c->pid;
+}
+
+void zygote_child_cpu(struct zygote_child *c, zygote_cpu_fn done, void *arg)
+{
+	struct err err;
+
+	if (c->slot >= 0) {
+		jail_slot_time(c->z->jail, c->slot, done, arg);
+		return;
+	}
+	err_set(&err, ERR_NOT_FOUND, "it is in no cgroup");
+	done(arg, 0, &err);
+}
+
+void zygote_child_cpu_limit(struct zygote_child *c, uint64_t us)
+{
+	auto_buf struct buf text = BUF_MAX(16 * KIB);
+	unsigned long user, system;
+	char path[64];
+	const char *end;
+	struct err err;
+	rlim_t s;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", c->pid);
+	if (c->pid <= 0 || buf_read_file(&text, AT_FDCWD, path, &err) < 0)
+		return;
+	end = strrchr(text.data, ')');
+	if (!end || sscanf(end, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+			   &system) != 2)
+		return;
+	s = (user + system) / (unsigned long)sysconf(_SC_CLK_TCK) + us / 1000000 + 1;
+	if (prlimit(c->pid, RLIMIT_CPU, &(struct rlimit){ s, s + 1 }, NULL) < 0)
+		log_warn("zygote", "limiting CPU time: %s", strerror(errno));
 }
 
 int zygote_child_take_stream(struct zygote_child *c)

@@ -92,6 +92,7 @@ struct zygote_limits {
 	uint64_t memory_bytes; /* 0: none */
 	uint64_t pids;	       /* 0: none */
 	uint64_t cpu_milli;    /* thousandths of a core; 0: none */
+	bool count_cpu;	       /* zygote_child_cpu() will be asked */
 	uint64_t tmp_bytes;    /* 0: LIMIT_TMP_BYTES */
 	uint64_t open_files;   /* 0: 1024 */
 };
@@ -141,6 +142,12 @@ void zygote_child_phase(struct zygote_child *c, enum wire_phase phase); /* what 
  * the kernel stops no orphaned group by the former, and the group of a sandbox is one. */
 void zygote_child_signal(struct zygote_child *c, int signo);
 void zygote_child_kill(struct zygote_child *c); /* the whole cell; `ended` follows */
+/* CPU time that all of its processes have used so far, in microseconds; err: nothing here counts
+ * it, or it is gone. `done` is called once in any case, maybe after the child is gone. */
+typedef void (*zygote_cpu_fn)(void *arg, uint64_t us, const struct err *err);
+void zygote_child_cpu(struct zygote_child *c, zygote_cpu_fn done, void *arg);
+/* Where nothing counts it: each process may use so much more (RLIMIT_CPU, whole seconds). */
+void zygote_child_cpu_limit(struct zygote_child *c, uint64_t us);
 int zygote_child_pid(const struct zygote_child *c);
 /* Resolver only: hand the stream over to the caller, no more messages here; `ended` still comes. */
 int zygote_child_take_stream(struct zygote_child *c);

@@ -2,6 +2,7 @@
 """Functions with real packages: cold, forked from a sleeping interpreter, warm."""
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -150,7 +151,27 @@ def test_cpu_and_descriptors_are_limited(daemon):
         assert used < 0.5, used
 
 
-@pytest.mark.parametrize("text", ["cpu = 0", "cpu = 'all'", "cpu = 1000", "open_files = 3", "open_files = 2.5"])
+@pytest.mark.parametrize("reuse", ["true", "false"])
+def test_cpu_seconds(daemon, reuse):
+    """Of one call and all its processes; waiting costs nothing, nor do calls before."""
+    daemon.deployed("burns", {"handler.py": "import os, time\ndef burn(s):\n    end = time.process_time() + s\n"
+                              "    while time.process_time() < end: pass\n"
+                              "def handler(e):\n    if e['forks']:\n        for _ in range(2):\n"
+                              "            if os.fork() == 0: burn(60)\n"
+                              "    burn(e['burn'])\n    time.sleep(e['sleep'])\n    return 'done'\n",
+                              "pipsqueak.toml": "cpu_seconds = 1.0\ntimeout = 50\nreuse = %s\n" % reuse})
+    for _ in range(4):
+        assert daemon.call("burns", {"forks": False, "burn": 0.4, "sleep": 0.1}).json == "done"
+    assert daemon.call("burns", {"forks": False, "burn": 0, "sleep": 1.6}).json == "done"
+    for event in ({"forks": False, "burn": 40, "sleep": 0}, {"forks": True, "burn": 0, "sleep": 40}):
+        began = time.monotonic()
+        reply = daemon.call("burns", event)
+        assert reply.status == 504 and "1 s of CPU time" in reply.error["message"], reply.body
+        assert time.monotonic() - began < 25
+    assert daemon.call("burns", {"forks": False, "burn": 0.1, "sleep": 0}).json == "done"
+
+
+@pytest.mark.parametrize("text", ["cpu_seconds = 0", "cpu = 0", "cpu = 'all'", "cpu = 1000", "open_files = 3", "open_files = 2.5"])
 def test_bad_limits(daemon, text):
     reply = daemon.deploy("badlimits", {"handler.py": "def handler(e): pass\n", "pipsqueak.toml": text})
     assert reply.status == 400 and "must be a number" in reply.error["message"], reply.body

@@ -259,6 +259,12 @@ def test_limits(user):
                                 "pipsqueak.toml": "timeout = 1\n"})
     assert user.cli("deploy", slow).returncode == 0
     assert user.call("slow").status == 504
+    burns = user.folder("burns", {"handler.py": "def handler(e):\n    while e: pass\n", "pipsqueak.toml": "cpu_seconds = 1\n"})
+    assert user.cli("deploy", burns).returncode == 0
+    for event in (0, 1, 0):
+        reply = user.call("burns", event)
+        assert reply.status == (504 if event else 200), reply.body
+        assert not event or "1 s of CPU time" in reply.error["message"]
 
 
 if ROOT:
