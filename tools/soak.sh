@@ -36,6 +36,10 @@ for part in $parts; do
 		for f in build-asan/test-results/*.xml; do cp "$f" "$results/asan-$(basename "$f")" || status=1; done
 		;;
 	kernel) KERNEL_RESULTS="$results" tools/kernel.sh || status=1 ;;
+	soak)
+		tests soak tests/soak
+		tests forks tests/e2e/test_true_forks.py # more packages than in make test
+		;;
 	*) tests "$part" "tests/$part" ;;
 	esac
 done

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A forked function behaves as a fresh one (DESIGN.md 3.4), and siblings are unique (3.3)."""
 import json
+import os
 
 import pytest
 
@@ -120,6 +121,54 @@ def test_a_library_that_prefers_another(daemon):
     for name, want in (("plain-json", "json"), ("simple-json", "simplejson")) * 2:
         reply = daemon.call(name)
         assert reply.json == want and reply.start in ("fork", "spare")
+
+
+PANDAS_LOOKS = """
+import pandas as pd
+from pandas.core import nanops
+from pandas.core.computation import expressions
+def handler(event):
+    from pandas.compat import pyarrow
+    frame = pd.DataFrame({"a": range(300000), "b": 1.5})
+    return [nanops._USE_BOTTLENECK, expressions.USE_NUMEXPR, getattr(pyarrow, "HAS_PYARROW", None),
+            float(frame.eval("a * 2 + b").sum()), float(pd.Series([1.0, None, 3.0]).mean()),
+            str(pd.Series(["x", "y"]).dtype), repr(pd.Series(["x"]).array)]
+"""
+
+
+def test_pandas_with_and_without_what_it_looks_for(daemon):
+    """It asks for these when it is imported, and computes by them where they are."""
+    needs = {"pandas-alone": "pandas", "pandas-bottle": "pandas\nbottleneck", "pandas-numexpr": "pandas\nnumexpr",
+             **({"pandas-arrow": "pandas\npyarrow"} if os.environ.get("PIPSQUEAK_EXHAUSTIVE") else {})}
+    fresh = {}
+    for name, lines in needs.items():
+        daemon.deployed(name, {"handler.py": PANDAS_LOOKS, "requirements.txt": lines,
+                               "pipsqueak.toml": "reuse = false\ntimeout = 100\n"})
+        plain = daemon.cli("run", "-q", *[w for line in lines.split() for w in ("--with", line)], "-c",
+                           "import subprocess, sys\nprint(subprocess.run([sys.executable, '-c', %r], capture_output=True, text=True)"
+                           ".stdout)" % (PANDAS_LOOKS + "import json; print(json.dumps(handler(0)))"))
+        fresh[name] = json.loads(plain.stdout)
+        assert daemon.call(name).json == fresh[name]
+    assert [fresh["pandas-alone"][0], fresh["pandas-bottle"][0]] == [False, True]
+    assert [fresh["pandas-alone"][1], fresh["pandas-numexpr"][1]] == [False, True]
+    for name in needs:
+        daemon.becomes(lambda: daemon.call(name).start in ("fork", "spare"))
+    for name in list(needs) * 3:
+        assert daemon.call(name).json == fresh[name], name
+
+
+def test_django_told_by_its_environment(daemon):
+    code = "import django\nfrom django.conf import settings\ndjango.setup()\ndef handler(event):\n" \
+           "    from django.utils import translation\n    return [settings.NAMED, translation.get_language()]\n"
+    for name, language in (("here", "de"), ("there", "fr"), ("here2", "es")):
+        daemon.deployed("django-" + name, {
+            "handler.py": code, "set_%s.py" % name: "NAMED = %r\nLANGUAGE_CODE = %r\nUSE_I18N = True\n" % (name, language),
+            "requirements.txt": "django",
+            "pipsqueak.toml": "reuse = false\ntimeout = 60\n[env]\nDJANGO_SETTINGS_MODULE = \"set_%s\"\n" % name})
+        assert daemon.call("django-" + name).json == [name, language]
+    daemon.wait_for_node("django")
+    for name, language in (("here", "de"), ("there", "fr"), ("here2", "es")) * 3:
+        assert daemon.call("django-" + name).json == [name, language]
 
 
 SPINS = "import socket, threading, time\ntime.sleep(0.01)\nkept = socket.socketpair()\n"
