@@ -121,6 +121,7 @@
 #define LIMIT_LOADS 2000		 /* modules of one dist that are known to be loaded */
 #define LIMIT_SCRIPTS 256		 /* scripts whose profiles are kept in memory */
 #define LIMIT_GROWING 2			 /* nodes being made at a time */
+#define LIMIT_TENANT_ROOTS 64		 /* interpreters that tenants have for themselves */
 #define LIMIT_GROW_QUEUE 256
 #define LIMIT_GROW_TRIES 6    /* leaving out more modules each time */
 #define LIMIT_OWN_NAMES 10000 /* entries of a script's directory that are looked at */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * CPU time of a call, of all its processes: looked at ten times a second, by cgroup. Where no cgroup
- * counts it, the kernel ends each process that uses more than the call may.
+ * CPU time of a call, of all its processes: looked at ten times a second, by cgroup. Where no
+ * cgroup counts it, the kernel ends each process that uses more than the call may.
  */
 #include "function/priv.h"
 

@@ -274,13 +274,15 @@ static void on_python(void *arg, struct interp *interp, const struct err *err)
 
 static void have_settings(struct deploy *d)
 {
-	const char *python = d->python ? d->python : d->v->set.python;
+	const struct function_settings *set = &d->v->set;
+	struct python_name name = { d->python ? d->python : set->python, d->prefix,
+				    set->own_root ? set->tenant : NULL };
 
 	if (upload_find_entry(d->tmp, &d->v->set, &d->err) < 0 ||
 	    upload_find_needs(d->tmp, d->options, &d->needs, &d->err) < 0)
 		deploy_fail(d);
 	else
-		python_get(d->f, python, d->prefix, on_python, d);
+		python_get(d->f, &name, on_python, d);
 }
 
 static void on_toml(void *arg, struct buf *out, const struct err *err)

@@ -164,6 +164,7 @@ int functions_remove(struct functions *f, const char *name, struct err *err)
 	version_retire(v);
 	call_next(fn); /* what waits is told */
 	buf_reset(&fn->ring.text);
+	functions_housekeep(f);
 	return 0;
 }
 
@@ -174,7 +175,7 @@ static void on_housekeeping(uv_timer_t *timer)
 	f->housekeeping_on = false;
 	grow_kick(f);
 	grow_memory(f);
-	if (f->calls || f->runs || f->grow_queued)
+	if (python_tidy(f) || f->calls || f->runs || f->grow_queued)
 		functions_housekeep(f);
 }
 
@@ -255,6 +256,20 @@ static void on_gone(void *ctx, struct zygote_node *z)
 		f->config.other_node_gone(f->config.other_ctx, z);
 }
 
+static struct interp *record_of(struct functions *f, const struct state_function *row,
+				const struct function_settings *set, struct err *err)
+{
+	struct interp *p = python_record(
+		f, &(struct python_name){ row->python, row->prefix,
+					  set->own_root ? set->tenant : NULL });
+
+	if (p)
+		p->kept = true;
+	else
+		err_set(err, ERR_CORRUPT, "'%s' cannot be its interpreter", row->python);
+	return p;
+}
+
 /* A function as it was before the restart. A row that does not parse is left out, and said. */
 static void load_function(void *ctx, const struct state_function *row)
 {
@@ -268,16 +283,15 @@ static void load_function(void *ctx, const struct state_function *row)
 	const struct store_env *env;
 
 	fn = function_name_ok(row->name) ? function_make(f, row->name) : NULL;
-	interp = python_record(f, row->python, row->prefix);
-	if (!fn || !interp || lock_parse(row->lock, strlen(row->lock), &lock, &err) < 0) {
+	if (!fn || lock_parse(row->lock, strlen(row->lock), &lock, &err) < 0) {
 		log_error("function", "cannot load function '%s': %s", row->name, err.text);
 		return;
 	}
-	interp->kept = true;
 	v = version_new(fn, row->version);
 	function_settings_done(&v->set);
 	if (function_settings_parse(row->settings, strlen(row->settings), &v->set, &err) < 0 ||
-	    logs_open(v, &err) < 0 || access(v->dir, R_OK) < 0) {
+	    !(interp = record_of(f, row, &v->set, &err)) || logs_open(v, &err) < 0 ||
+	    access(v->dir, R_OK) < 0) {
 		log_error("function", "cannot load function '%s': %s", row->name,
 			  err.kind ? err.text : "its directory is gone");
 		lock_free(lock);
@@ -376,7 +390,7 @@ int functions_open(const struct functions_config *config, struct functions **out
 	functions_keep_envs(f);
 	log_info("function", "%u functions", f->nfunctions);
 	/* The default interpreter's root: the first call should find it asleep. */
-	python_get(f, NULL, NULL, on_first_root, f);
+	python_get(f, &(struct python_name){ NULL }, on_first_root, f);
 	*out = f;
 	return 0;
 }

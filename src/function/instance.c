@@ -605,5 +605,8 @@ void instance_start(struct version *v, struct function_call *call)
 	if (n)
 		fork_from(inst, n);
 	else
-		python_get(f, s->interp->path, s->interp->prefix, on_python, inst);
+		python_get(f,
+			   &(struct python_name){ s->interp->path, s->interp->prefix,
+						  s->interp->tenant },
+			   on_python, inst);
 }

@@ -18,10 +18,17 @@ struct python_wait {
 
 static void advance(struct functions *f, struct interp *p);
 
-static struct interp *find(struct functions *f, const char *path, const char *prefix)
+static bool is_tenants(const struct interp *p, const char *tenant)
+{
+	return tenant && p->tenant ? strcmp(p->tenant, tenant) == 0 : !tenant && !p->tenant;
+}
+
+static struct interp *find(struct functions *f, const char *path, const char *prefix,
+			   const char *tenant)
 {
 	for (struct interp *p = f->interps; p; p = p->next)
-		if (strcmp(p->path, path) == 0 && strcmp(p->prefix, prefix) == 0)
+		if (strcmp(p->path, path) == 0 && strcmp(p->prefix, prefix) == 0 &&
+		    is_tenants(p, tenant))
 			return p;
 	return NULL;
 }
@@ -47,6 +54,7 @@ static void free_interp(struct interp *p)
 {
 	free(p->path);
 	free(p->prefix);
+	free(p->tenant);
 	free(p->info);
 	free(p->cache_tag);
 	free(p->version);
@@ -236,38 +244,51 @@ static void advance(struct functions *f, struct interp *p)
 	}
 }
 
-struct interp *python_record(struct functions *f, const char *path, const char *prefix)
+static bool is_one_too_many(struct functions *f, const struct python_name *name)
 {
-	auto_free char *above = prefix ? mem_strdup(prefix) : default_prefix(path);
+	int n = 0;
+
+	for (struct interp *p = f->interps; p; p = p->next)
+		n += p->tenant != NULL;
+	return name->tenant && n >= LIMIT_TENANT_ROOTS;
+}
+
+struct interp *python_record(struct functions *f, const struct python_name *name)
+{
+	const char *path = name->path ? name->path : f->python;
+	auto_free char *above = name->prefix ? mem_strdup(name->prefix) : default_prefix(path);
 	struct interp *p;
 
 	if (path[0] != '/' || !above)
 		return NULL;
-	p = find(f, path, above);
-	if (p)
+	p = find(f, path, above, name->tenant);
+	if (p || is_one_too_many(f, name))
 		return p;
 	p = mem_new(struct interp);
 	p->path = mem_strdup(path);
 	p->prefix = steal(above);
+	p->tenant = name->tenant ? mem_strdup(name->tenant) : NULL;
 	p->next = f->interps;
 	p->id = ++f->next_interp_id;
 	f->interps = p;
 	return p;
 }
 
-void python_get(struct functions *f, const char *path, const char *prefix, python_fn done,
-		void *arg)
+void python_get(struct functions *f, const struct python_name *name, python_fn done, void *arg)
 {
+	struct interp *p = python_record(f, name);
 	struct python_wait *w;
-	struct interp *p;
 	struct err err = ERR_INIT;
 
-	path = path ? path : f->python;
-	p = python_record(f, path, prefix);
 	if (!p) {
-		err_set(&err, ERR_USAGE,
-			"'%.200s' is not an interpreter's absolute path, such as /usr/bin/python3",
-			path);
+		if (is_one_too_many(f, name))
+			err_set(&err, ERR_LIMIT, "more than %d roots of tenants",
+				LIMIT_TENANT_ROOTS);
+		else
+			err_set(&err, ERR_USAGE,
+				"'%.200s' is not an interpreter's absolute path, such as "
+				"/usr/bin/python3",
+				name->path);
 		done(arg, NULL, &err);
 		return;
 	}
@@ -279,6 +300,56 @@ void python_get(struct functions *f, const char *path, const char *prefix, pytho
 	*w = (struct python_wait){ .done = done, .arg = arg, .next = p->waiting };
 	p->waiting = w;
 	advance(f, p);
+}
+
+static bool is_wanted(const struct functions *f, const struct interp *p)
+{
+	if (!p->tenant || p->asking || p->rooting || p->renewing || p->waiting)
+		return true;
+	for (const struct version *v = f->retired; v; v = v->next)
+		if (v->subject && v->subject->interp == p)
+			return true;
+	for (uint32_t i = 0; i < f->by_name_cap; i++)
+		if (f->by_name[i] && f->by_name[i]->live &&
+		    f->by_name[i]->live->subject->interp == p)
+			return true;
+	return false;
+}
+
+/* Children come after their parents, so one pass backwards sees leaves first. Is any left? */
+static bool drop_nodes(struct functions *f, const struct interp *p)
+{
+	bool left = false;
+
+	for (uint32_t i = f->nnodes; i-- > 0;) {
+		struct node *n = f->nodes[i];
+		struct err busy;
+
+		if (n->interp != p)
+			continue;
+		if (n->busy || n->children || zygote_drop(n->z, &busy) < 0)
+			left = true;
+	}
+	return left;
+}
+
+bool python_tidy(struct functions *f)
+{
+	struct interp *p = f->deploys ? NULL : f->interps, *next;
+	bool left = f->deploys > 0;
+
+	for (; p; p = next) {
+		next = p->next;
+		if (is_wanted(f, p))
+			continue;
+		if (drop_nodes(f, p)) {
+			left = true;
+		} else {
+			log_info("function", "the root of tenant %s is gone", p->tenant);
+			forget(f, p);
+		}
+	}
+	return left;
 }
 
 void python_close(struct functions *f)

@@ -570,7 +570,8 @@ struct run *functions_run(struct functions *f, const struct run_request *r,
 	if (err.kind != ERR_NONE)
 		run_fail(run, &err);
 	else
-		python_get(f, run->script.r.python, run->script.r.prefix, on_python, run);
+		python_get(f, &(struct python_name){ run->script.r.python, run->script.r.prefix },
+			   on_python, run);
 	return run;
 }
 

@@ -262,9 +262,11 @@ static int parse_isolate(struct function_settings *s, json_t *v, struct err *err
 {
 	const char *text = json_string_value(v);
 
-	if (!text || (strcmp(text, "none") != 0 && strcmp(text, "tenant") != 0))
-		return bad(err, "isolate", "\"none\" or \"tenant\"");
-	s->isolate = strcmp(text, "tenant") == 0;
+	if (!text ||
+	    (strcmp(text, "none") != 0 && strcmp(text, "tenant") != 0 && strcmp(text, "root") != 0))
+		return bad(err, "isolate", "\"none\", \"tenant\" or \"root\"");
+	s->own_root = strcmp(text, "root") == 0;
+	s->isolate = s->own_root || strcmp(text, "tenant") == 0;
 	return 0;
 }
 
@@ -324,8 +326,7 @@ int function_settings_parse(const char *json, size_t len, struct function_settin
 	json_decref(root);
 	if (ret == 0 && out->isolate && !out->tenant)
 		ret = err_set(err, ERR_USAGE,
-			      FILE_NAME ": isolate = \"tenant\" needs a tenant, such as "
-					"tenant = \"acme\"");
+			      FILE_NAME ": isolate needs a tenant, such as tenant = \"acme\"");
 	if (ret < 0)
 		function_settings_done(out);
 	return ret;
@@ -362,7 +363,10 @@ int function_settings_print(const struct function_settings *s, struct buf *out, 
 		json_object_set_new(root, "open_files", json_integer((json_int_t)s->open_files));
 	if (s->tenant)
 		json_object_set_new(root, "tenant", json_string(s->tenant));
-	json_object_set_new(root, "isolate", json_string(s->isolate ? "tenant" : "none"));
+	json_object_set_new(root, "isolate",
+			    json_string(s->own_root  ? "root"
+					: s->isolate ? "tenant"
+						     : "none"));
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	ret = buf_puts(out, text, err);

@@ -41,8 +41,9 @@ struct function_settings {
 	enum zygote_net net;
 	char **env; /* NAME=VALUE, NULL-terminated; NULL: none */
 	bool reuse;
-	char *tenant; /* a label; NULL: none */
-	bool isolate; /* no node but a root is shared with another tenant's functions */
+	char *tenant;  /* a label; NULL: none */
+	bool isolate;  /* no node but a root is shared with another tenant's functions */
+	bool own_root; /* nor that */
 };
 
 void function_settings_init(struct function_settings *s); /* the defaults */

@@ -69,12 +69,33 @@ def test_tenants_share_no_node(own_daemon):
         d.deployed(name, files[name])
         d.becomes(lambda n=name: d.call(n).start != "cold")
     apart = [("", True), ("acme", True), ("umbrella", True)]
-    assert holders(d) == apart
+    d.becomes(lambda: [d.call(n) for n in ("a", "b", "c")] and holders(d) == apart)  # a spare may be of the root yet
     for name in ("a2", "d"):  # of the same tenant; of one that asks for nothing
         d.deployed(name, files[name])
         d.becomes(lambda n=name: d.call(n).start != "cold")
     assert holders(d) == apart
     assert d.cli("tree").stdout.count("tenant acme") == 1
+
+
+def test_a_root_of_a_tenants_own(own_daemon):
+    """Another hash seed and address layout; it goes with the tenant's last function, and is there again after a restart."""
+    d = own_daemon
+    for name, files in (("all", FRESH), ("own", toml("acme", "root")), ("own2", toml("acme", "root")), ("others", toml("umbrella", "root"))):
+        d.deployed(name, files)
+        d.becomes(lambda n=name: d.call(n).start != "cold")
+    seeds = {name: d.call(name).json[0] for name in ("all", "own", "own2", "others")}
+    assert seeds["own"] == seeds["own2"] and len(set(seeds.values())) == 3, seeds
+    assert len(d.get("/tree").json["roots"]) == 3
+    for name in ("own", "own2"):
+        d.request("DELETE", "/functions/" + name)
+    d.becomes(lambda: len(d.get("/tree").json["roots"]) == 2)
+    assert d.call("all").json[0] == seeds["all"] and d.call("others").json[0] == seeds["others"]
+    d.stop()
+    d.start()
+    assert d.call("all").json[0] != d.call("others").json[0]
+    assert len(d.get("/tree").json["roots"]) == 2
+    d.deployed("own", toml("acme", "root"))
+    assert d.call("own").json[0] not in (d.call("all").json[0], d.call("others").json[0])
 
 
 @pytest.mark.parametrize("text,sentence", [("isolate = 'tenant'", "needs a tenant"), ("isolate = 'all'", "isolate must be"),
