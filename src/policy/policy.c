@@ -33,34 +33,75 @@ bool policy_set_within(struct policy_set inner, struct policy_set outer)
 	return true;
 }
 
-bool policy_set_meets(struct policy_set a, struct policy_set b)
+struct reasons {
+	struct policy_reason *out;
+	size_t n, max;
+};
+
+static void add_reason(struct reasons *r, enum policy_rule rule, uint32_t which)
+{
+	if (r->n < r->max)
+		r->out[r->n++] = (struct policy_reason){ rule, which };
+}
+
+static void add_outside(struct reasons *r, enum policy_rule rule, struct policy_set inner,
+			struct policy_set outer)
+{
+	size_t j = 0;
+
+	for (size_t i = 0; i < inner.n && r->n < r->max; i++) {
+		while (j < outer.n && outer.v[j] < inner.v[i])
+			j++;
+		if (j == outer.n || outer.v[j] != inner.v[i])
+			add_reason(r, rule, inner.v[i]);
+	}
+}
+
+static void add_common(struct reasons *r, enum policy_rule rule, struct policy_set a,
+		       struct policy_set b)
 {
 	size_t i = 0, j = 0;
 
-	while (i < a.n && j < b.n) {
+	while (i < a.n && j < b.n && r->n < r->max) {
 		if (a.v[i] == b.v[j])
-			return true;
-		if (a.v[i] < b.v[j])
+			add_reason(r, rule, a.v[i]);
+		if (a.v[i] <= b.v[j])
 			i++;
 		else
 			j++;
 	}
-	return false;
+}
+
+size_t policy_refuses(const struct policy_node *node, const struct policy_function *f,
+		      struct policy_reason *out, size_t max)
+{
+	struct reasons r = { out, 0, max };
+
+	if (!node->asleep)
+		add_reason(&r, POLICY_ASLEEP, 0);
+	if (node->root != f->root)
+		add_reason(&r, POLICY_ROOT, node->root);
+	if (node->tenant != f->tenant && !node->pinned)
+		add_reason(&r, POLICY_TENANT, node->tenant);
+	/* A profile comes out of a sandbox: what it says does not make up for the closure. */
+	add_outside(&r, POLICY_CLOSURE, node->dists, f->dists);
+	for (size_t i = 0; i < node->dists.n && r.n < max; i++)
+		if (policy_set_has(f->dists, node->dists.v[i]) &&
+		    !policy_set_has(f->seen_dists, node->dists.v[i]))
+			add_reason(&r, POLICY_LOADED, node->dists.v[i]);
+	add_outside(&r, POLICY_METADATA, node->reads, f->dists);
+	if (node->everything && node->everything != f->closure)
+		add_reason(&r, POLICY_LISTED, node->everything);
+	add_common(&r, POLICY_ABSENT, node->absent, f->provides);
+	add_common(&r, POLICY_VARIABLE, node->env, f->env);
+	return r.n;
 }
 
 bool policy_admits(const struct policy_node *node, const struct policy_function *f)
 {
-	if (node->root != f->root || (node->tenant != f->tenant && !node->pinned))
-		return false;
-	/* S2: nothing outside the function's closure; S3: no module of a dist it was not seen
-	 * loading. */
-	if (!policy_set_within(node->dists, f->dists) ||
-	    !policy_set_within(node->dists, f->seen_dists) ||
-	    !policy_set_within(node->reads, f->dists))
-		return false;
-	if (node->everything && node->everything != f->closure)
-		return false;
-	return !policy_set_meets(node->absent, f->provides) && !policy_set_meets(node->env, f->env);
+	struct policy_reason first;
+
+	return policy_refuses(node, f, &first, 1) == 0;
 }
 
 /* Times come out of sandboxes: a lie may win a choice among the nodes that the liar is admitted to
@@ -70,8 +111,7 @@ static uint64_t add_capped(uint64_t a, uint64_t b)
 	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-/* Microseconds of measured import time that forking from this node spares the function. */
-static uint64_t saving(const struct policy_node *node, const struct policy_function *f)
+uint64_t policy_saving(const struct policy_node *node, const struct policy_function *f)
 {
 	uint64_t sum = 0;
 	size_t j = 0;
@@ -115,9 +155,9 @@ int policy_choose(const struct policy_node *nodes, size_t n, const struct policy
 	for (size_t i = 0; i < n; i++) {
 		uint64_t saved;
 
-		if (!nodes[i].asleep || !policy_admits(&nodes[i], f))
+		if (!policy_admits(&nodes[i], f))
 			continue;
-		saved = saving(&nodes[i], f);
+		saved = policy_saving(&nodes[i], f);
 		if (best < 0 || better(nodes, &nodes[i], saved, &nodes[best], best_saved)) {
 			best = (int)i;
 			best_saved = saved;

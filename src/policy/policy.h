@@ -18,7 +18,6 @@ struct policy_set {
 
 bool policy_set_has(struct policy_set set, uint32_t x);
 bool policy_set_within(struct policy_set inner, struct policy_set outer); /* inner is a subset */
-bool policy_set_meets(struct policy_set a, struct policy_set b); /* intersection not empty */
 
 /* What is known of a sleeping node. */
 struct policy_node {
@@ -57,10 +56,31 @@ struct policy_function {
 	struct policy_set env; /* variables that it sets to something else than a zygote has */
 };
 
-/* May this function be forked from this node? S2, S3 and DESIGN 3.4. */
+/* Why a function may not be forked from a node, and the thing that it is about. */
+enum policy_rule {
+	POLICY_ASLEEP,	 /* it does not sleep; which: 0 */
+	POLICY_ROOT,	 /* it is below another root; which: that one */
+	POLICY_TENANT,	 /* it is, or is not, of one tenant alone; which: that one, or 0 */
+	POLICY_CLOSURE,	 /* S2: a dist that is not in the function's closure */
+	POLICY_LOADED,	 /* S3: a dist of the closure that the function was not seen loading */
+	POLICY_METADATA, /* it read the metadata of a dist that is not in the closure */
+	POLICY_LISTED,	 /* it saw all dists of another closure; which: that one */
+	POLICY_ABSENT,	 /* 3.4: it asked for something in vain that the function provides */
+	POLICY_VARIABLE, /* 3.4: it read a variable that the function sets */
+};
+struct policy_reason {
+	enum policy_rule rule;
+	uint32_t which; /* interned */
+};
+/* The first max reasons, in the order of the rules; none: the function may be forked from it. */
+size_t policy_refuses(const struct policy_node *node, const struct policy_function *f,
+		      struct policy_reason *out, size_t max);
 bool policy_admits(const struct policy_node *node, const struct policy_function *f);
 
-/* Best fit: of the admitted, sleeping nodes the one whose modules save the most measured time;
+/* Microseconds of measured import time that forking from it spares the function, if it may. */
+uint64_t policy_saving(const struct policy_node *node, const struct policy_function *f);
+
+/* Best fit: of the admitted nodes the one whose modules save the most measured time;
  * ties: least busy, then deepest. -1: none (not even a root). *out_saved_us is set when not -1. */
 int policy_choose(const struct policy_node *nodes, size_t n, const struct policy_function *f,
 		  uint64_t *out_saved_us);

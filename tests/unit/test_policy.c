@@ -76,16 +76,6 @@ static void test_set_within(void **state)
 	assert_false(policy_set_within(SET(1, 5, 9), SET(1, 9)));
 }
 
-static void test_set_meets(void **state)
-{
-	assert_false(policy_set_meets(NONE, NONE));
-	assert_false(policy_set_meets(NONE, SET(1)));
-	assert_false(policy_set_meets(SET(1, 3, 5), SET(2, 4, 6)));
-	assert_true(policy_set_meets(SET(1, 3, 5), SET(0, 5)));
-	assert_true(policy_set_meets(SET(5), SET(1, 3, 5)));
-	assert_true(policy_set_meets(SET(1), SET(1)));
-}
-
 /* Every pair of subsets of {0..4}, against bit masks. */
 static void test_sets_against_masks(void **state)
 {
@@ -102,7 +92,6 @@ static void test_sets_against_masks(void **state)
 					b[sb.n++] = bit;
 			}
 			assert_int_equal(policy_set_within(sa, sb), (i & ~j) == 0);
-			assert_int_equal(policy_set_meets(sa, sb), (i & j) != 0);
 			for (uint32_t bit = 0; bit < 5; bit++)
 				assert_int_equal(policy_set_has(sa, bit), (i >> bit) & 1);
 		}
@@ -132,6 +121,112 @@ static void test_s2_only_dists_of_the_closure(void **state)
 	 * for the closure. */
 	f.seen_dists = SET(NUMPY, PANDAS, SIMPLEJSON);
 	assert_false(policy_admits(&node, &f));
+}
+
+static void refused(const struct policy_node *node, const struct policy_function *f,
+		    enum policy_rule rule, uint32_t which)
+{
+	struct policy_reason r[4];
+
+	assert_false(policy_admits(node, f));
+	assert_int_equal(policy_refuses(node, f, r, 4), 1);
+	assert_int_equal(r[0].rule, rule);
+	assert_int_equal(r[0].which, which);
+}
+
+/* Each rule by itself, and the thing that it is about. */
+static void test_why_a_node_is_refused(void **state)
+{
+	struct policy_function f = pandas_function();
+	const struct policy_node good = child_node(0, SET(NUMPY, PANDAS), SET(NUMPY));
+	struct policy_reason none;
+	struct policy_node node = good;
+
+	f.provides = SET(60, 61);
+	f.env = SET(70, 71);
+	assert_int_equal(policy_refuses(&good, &f, &none, 1), 0);
+	assert_true(policy_admits(&good, &f));
+	node.asleep = false;
+	refused(&node, &f, POLICY_ASLEEP, 0);
+	node = good;
+	node.root = 9;
+	refused(&node, &f, POLICY_ROOT, 9);
+	node = good;
+	node.tenant = 5;
+	refused(&node, &f, POLICY_TENANT, 5);
+	node = good;
+	node.dists = SET(NUMPY, PANDAS, SIMPLEJSON);
+	refused(&node, &f, POLICY_CLOSURE, SIMPLEJSON);
+	node.dists = SET(NUMPY, REQUESTS);
+	refused(&node, &f, POLICY_LOADED, REQUESTS);
+	node = good;
+	node.reads = SET(NUMPY, SIMPLEJSON);
+	refused(&node, &f, POLICY_METADATA, SIMPLEJSON);
+	node = good;
+	node.everything = 78;
+	refused(&node, &f, POLICY_LISTED, 78);
+	node.everything = f.closure;
+	assert_true(policy_admits(&node, &f));
+	node = good;
+	node.absent = SET(1, 61, 99);
+	refused(&node, &f, POLICY_ABSENT, 61);
+	node = good;
+	node.env = SET(2, 70);
+	refused(&node, &f, POLICY_VARIABLE, 70);
+	f.tenant = 5;
+	refused(&good, &f, POLICY_TENANT, 0);
+}
+
+static void test_all_reasons_in_order(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node node = {
+		.parent = 0,
+		.root = 2,
+		.dists = SET(NUMPY, REQUESTS, SIMPLEJSON, SIMPLEJSON + 1),
+		.reads = SET(SIMPLEJSON),
+		.absent = SET(60, 61),
+		.env = SET(70),
+		.tenant = 5,
+		.everything = 78,
+	};
+	static const struct policy_reason want[] = {
+		{ POLICY_ASLEEP, 0 },
+		{ POLICY_ROOT, 2 },
+		{ POLICY_TENANT, 5 },
+		{ POLICY_CLOSURE, SIMPLEJSON },
+		{ POLICY_CLOSURE, SIMPLEJSON + 1 },
+		{ POLICY_LOADED, REQUESTS },
+		{ POLICY_METADATA, SIMPLEJSON },
+		{ POLICY_LISTED, 78 },
+		{ POLICY_ABSENT, 60 },
+		{ POLICY_ABSENT, 61 },
+		{ POLICY_VARIABLE, 70 },
+	};
+	const size_t all = sizeof(want) / sizeof(want[0]);
+
+	f.provides = SET(60, 61);
+	f.env = SET(70);
+	for (size_t max = 0; max <= all + 1; max++) {
+		struct policy_reason got[sizeof(want) / sizeof(want[0]) + 1];
+		size_t n = policy_refuses(&node, &f, got, max);
+
+		assert_int_equal(n, max < all ? max : all);
+		for (size_t i = 0; i < n; i++) {
+			assert_int_equal(got[i].rule, want[i].rule);
+			assert_int_equal(got[i].which, want[i].which);
+		}
+	}
+}
+
+static void test_saving(void **state)
+{
+	struct policy_function f = pandas_function();
+	struct policy_node node = child_node(0, SET(SIMPLEJSON), SET(NUMPY, NUMPY + 1, 99));
+
+	assert_int_equal(policy_saving(&node, &f), 53000); /* whether it may be used or not */
+	node.modules = NONE;
+	assert_int_equal(policy_saving(&node, &f), 0);
 }
 
 static void test_s3_only_dists_that_were_seen_loading(void **state)
@@ -435,9 +530,11 @@ static void test_evict_never_what_is_in_use(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_why_a_node_is_refused),
+		cmocka_unit_test(test_all_reasons_in_order),
+		cmocka_unit_test(test_saving),
 		cmocka_unit_test(test_set_has),
 		cmocka_unit_test(test_set_within),
-		cmocka_unit_test(test_set_meets),
 		cmocka_unit_test(test_sets_against_masks),
 		cmocka_unit_test(test_a_root_admits_everybody_of_its_interpreter),
 		cmocka_unit_test(test_s2_only_dists_of_the_closure),
