@@ -49,6 +49,7 @@ struct route {
 	size_t max_body;
 	bool tcp; /* allowed on the TCP port */
 	const char *summary, *takes, *gives;
+	const char *what; /* the segment's name in the description; NULL: "name" */
 };
 
 struct request {

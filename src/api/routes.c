@@ -124,16 +124,35 @@ static void delete_function(struct request *r)
 		request_json(r, MHD_HTTP_OK, "{}\n", 3);
 }
 
+static void answer_json(struct request *r, int ret, const struct buf *out, const struct err *err)
+{
+	if (ret < 0)
+		request_error(r, err);
+	else
+		request_json(r, MHD_HTTP_OK, out->data, out->len);
+}
+
 static void describe(struct request *r,
 		     int (*print)(struct functions *f, struct buf *out, struct err *err))
 {
 	auto_buf struct buf out = { 0 };
 	struct err err = ERR_INIT;
+	int ret = print(r->server->api->config.functions, &out, &err);
 
-	if (print(r->server->api->config.functions, &out, &err) < 0)
-		request_error(r, &err);
-	else
-		request_json(r, MHD_HTTP_OK, out.data, out.len);
+	answer_json(r, ret, &out, &err);
+}
+
+static int parse_id(const char *text, uint32_t *out, struct err *err)
+{
+	unsigned long long n = 0;
+	size_t digits = strspn(text, "0123456789");
+
+	if (digits && !text[digits] && digits <= 10)
+		n = strtoull(text, NULL, 10);
+	if (!n || n > UINT32_MAX)
+		return err_set(err, ERR_USAGE, "'%.40s' is not the number of a node", text);
+	*out = (uint32_t)n;
+	return 0;
 }
 
 static void get_functions(struct request *r)
@@ -144,6 +163,27 @@ static void get_functions(struct request *r)
 static void get_tree(struct request *r)
 {
 	describe(r, functions_tree);
+}
+
+static void get_explanation(struct request *r)
+{
+	auto_buf struct buf out = { 0 };
+	struct err err = ERR_INIT;
+	int ret = functions_explain(r->server->api->config.functions, r->name, &out, &err);
+
+	answer_json(r, ret, &out, &err);
+}
+
+static void get_node(struct request *r)
+{
+	auto_buf struct buf out = { 0 };
+	struct err err = ERR_INIT;
+	uint32_t id = 0;
+	int ret = parse_id(r->name, &id, &err);
+
+	if (ret == 0)
+		ret = functions_node(r->server->api->config.functions, id, &out, &err);
+	answer_json(r, ret, &out, &err);
 }
 
 static void get_logs(struct request *r)
@@ -211,6 +251,11 @@ static const struct route routes[] = {
 	  "Compare every cached file with its hash", NULL, "application/json" },
 	{ "GET", "/tree", get_tree, 0, false, "The sleeping interpreters", NULL,
 	  "application/json" },
+	{ "GET", "/tree/explain/*", get_explanation, 0, false,
+	  "What a function's next cold start would be, and why", NULL, "application/json" },
+	{ "GET", "/tree/nodes/*", get_node, 0, false,
+	  "A sleeping interpreter: who uses it, what it saves and costs", NULL, "application/json",
+	  "id" },
 	{ "GET", "/status", get_status, 0, false, "The daemon, its host and its limits", NULL,
 	  "application/json" },
 	{ "GET", "/openapi.json", get_openapi, 0, false, "This description", NULL,
@@ -218,12 +263,19 @@ static const struct route routes[] = {
 };
 
 /* "/functions/{name}/logs" out of the pattern. */
-static void add_path(json_t *paths, const struct route *route)
+static char *described_path(const struct route *route, const char *what)
 {
 	const char *star = strchr(route->path, '*');
-	auto_free char *path = star ? mem_printf("%.*s{name}%s", (int)(star - route->path),
-						 route->path, star + 1)
-				    : mem_strdup(route->path);
+
+	if (!star)
+		return mem_strdup(route->path);
+	return mem_printf("%.*s{%s}%s", (int)(star - route->path), route->path, what, star + 1);
+}
+
+static void add_path(json_t *paths, const struct route *route)
+{
+	const char *what = route->what ? route->what : "name";
+	auto_free char *path = described_path(route, what);
 	json_t *methods = json_object_get(paths, path), *op;
 	auto_free char *method = mem_strdup(route->method);
 
@@ -237,9 +289,9 @@ static void add_path(json_t *paths, const struct route *route)
 		       "responses", "200", "description", "done", "content", route->gives,
 		       "default", "description",
 		       "{\"error\": {\"kind\", \"message\", \"traceback\"}}");
-	if (star)
+	if (strchr(route->path, '*'))
 		json_object_set_new(op, "parameters",
-				    json_pack("[{s:s, s:s, s:b, s:{s:s}}]", "name", "name", "in",
+				    json_pack("[{s:s, s:s, s:b, s:{s:s}}]", "name", what, "in",
 					      "path", "required", 1, "schema", "type", "string"));
 	if (route->takes)
 		json_object_set_new(op, "requestBody",

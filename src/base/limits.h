@@ -133,6 +133,11 @@
 #define LIMIT_LOG_BURST_BYTES (256 * KIB) /* output of a function, or of all nodes, in a second */
 #define LIMIT_SAYS_BURST_BYTES (64 * KIB) /* of one node, in the daemon's log */
 #define LIMIT_PYINFO_MS (30 * 1000)
+#define LIMIT_EXPLAIN_NODES 12	    /* beside the best one, in one explanation */
+#define LIMIT_EXPLAIN_REASONS 8	    /* of one node */
+#define LIMIT_EXPLAIN_MODULES 200   /* that cannot sleep, of one function */
+#define LIMIT_EXPLAIN_USERS 100	    /* functions of one node that are named */
+#define LIMIT_EXPLAIN_SUBJECTS 2000 /* functions and scripts that are asked about one node */
 
 /* policy */
 #define LIMIT_CANDIDATES 16384 /* sets that might become nodes */

@@ -206,6 +206,7 @@ static int open_rooms(struct daemon *d, struct err *err)
 		.zygotes = d->zygotes,
 		.python = d->opt.python[0],
 		.memory_bytes = d->opt.memory_bytes,
+		.lib_dir = paths->lib,
 		.root_age_s = d->opt.root_age_s,
 		.other_node_gone = resolvers_node_gone,
 		.other_ctx = d->resolvers,

@@ -22,6 +22,7 @@ void call_answer(struct function_call *call, struct function_reply *reply)
 		f->calls--;
 		f->total_calls++;
 		f->total_errors += reply->err != NULL;
+		usage_call(f, call);
 	}
 	if (call->done)
 		call->done(call->arg, reply);

@@ -3,11 +3,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "function/priv.h"
+#include "function/explain.h"
 
-static int print(json_t *root, struct buf *out, struct err *err)
+int describe_json(json_t *root, struct buf *out, struct err *err)
 {
-	char *text = json_dumps(root, JSON_INDENT(2));
+	char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
 	int ret;
 
 	json_decref(root);
@@ -49,7 +49,7 @@ static json_t *function_json(const struct version *v)
 
 int describe_version(const struct version *v, struct buf *out, struct err *err)
 {
-	return print(function_json(v), out, err);
+	return describe_json(function_json(v), out, err);
 }
 
 static int by_name(const void *a, const void *b)
@@ -70,7 +70,7 @@ int functions_list(struct functions *f, struct buf *out, struct err *err)
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(list, function_json(all[i]->live));
 	free(all);
-	return print(json_pack("{s:o}", "functions", list), out, err);
+	return describe_json(json_pack("{s:o}", "functions", list), out, err);
 }
 
 int functions_logs(struct functions *f, const char *name, struct buf *out, struct err *err)
@@ -82,28 +82,40 @@ int functions_logs(struct functions *f, const char *name, struct buf *out, struc
 	return buf_put(out, fn->ring.text.data, fn->ring.text.len, err);
 }
 
-static json_t *node_json(struct functions *f, struct node *n)
+json_t *describe_node(struct functions *f, struct node *n)
 {
-	json_t *adds = json_array(), *children = json_array(), *o;
+	json_t *adds = json_array(), *o;
 	struct zygote_node_info info;
 
 	zygote_node_info(n->z, &info);
 	for (size_t i = 0; n->adds && n->adds[i]; i++)
-		json_array_append_new(adds, json_string(n->adds[i]));
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		if (f->nodes[i]->parent == n)
-			json_array_append_new(children, node_json(f, f->nodes[i]));
-	o = json_pack("{s:i, s:s, s:i, s:I, s:I, s:o, s:I, s:f, s:f, s:I, s:o}", "id", (int)n->id,
+		json_array_append_new(adds, explain_text(n->adds[i]));
+	o = json_pack("{s:i, s:s, s:i, s:I, s:I, s:I, s:o, s:I, s:f, s:f, s:I}", "id", (int)n->id,
 		      "python", n->interp->path, "pid", info.pid, "memory_bytes",
-		      (json_int_t)info.unique_bytes, "uses", (json_int_t)n->uses, "adds", adds,
-		      "modules", (json_int_t)n->nmodules, "age_s",
-		      (double)(clock_us() - n->made_us) / 1e6, "unused_s",
-		      (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy,
-		      "children", children);
+		      (json_int_t)info.unique_bytes, "uses", (json_int_t)n->uses, "calls",
+		      (json_int_t)n->calls, "adds", adds, "modules", (json_int_t)n->nmodules,
+		      "age_s", (double)(clock_us() - n->made_us) / 1e6, "unused_s",
+		      (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy);
+	if (n->made_for) {
+		auto_free char *whom = explain_subject(n->made_for);
+
+		json_object_set_new(o, "made_for", explain_text(whom));
+	}
 	if (n->tenant)
 		json_object_set_new(
 			o, "tenant",
 			json_string(intern_name(&f->names, n->tenant) + strlen("tenant:")));
+	return o;
+}
+
+static json_t *node_json(struct functions *f, struct node *n)
+{
+	json_t *o = describe_node(f, n), *children = json_array();
+
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i]->parent == n)
+			json_array_append_new(children, node_json(f, f->nodes[i]));
+	json_object_set_new(o, "children", children);
 	return o;
 }
 
@@ -115,8 +127,9 @@ int functions_tree(struct functions *f, struct buf *out, struct err *err)
 		if (!f->nodes[i]->parent)
 			json_array_append_new(roots, node_json(f, f->nodes[i]));
 	for (uint32_t i = 0; i < f->nunforkable; i++)
-		json_array_append_new(unforkable, json_string(f->unforkable[i]));
-	return print(json_pack("{s:o, s:o}", "roots", roots, "unforkable", unforkable), out, err);
+		json_array_append_new(unforkable, explain_text(f->unforkable[i]));
+	return describe_json(json_pack("{s:o, s:o}", "roots", roots, "unforkable", unforkable), out,
+			     err);
 }
 
 static json_t *host_json(struct functions *f)
@@ -130,6 +143,34 @@ static json_t *host_json(struct functions *f)
 	return host ? host : json_object();
 }
 
+static json_t *starts_json(const struct starts *s)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < START_KINDS; i++)
+		json_object_set_new(o, usage_name(i), json_integer((json_int_t)s->n[i]));
+	return o;
+}
+
+static void add_totals(struct functions *f, json_t *o)
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} totals[] = {
+		{ "memory_budget_bytes", f->config.memory_bytes },
+		{ "calls_total", f->total_calls },
+		{ "errors_total", f->total_errors },
+		{ "runs_total", f->total_runs },
+		{ "violations", zygotes_violations(f->config.zygotes) },
+	};
+
+	for (size_t i = 0; i < array_len(totals); i++)
+		json_object_set_new(o, totals[i].name, json_integer((json_int_t)totals[i].value));
+	json_object_set_new(o, "calls_started", starts_json(&f->call_starts));
+	json_object_set_new(o, "runs_started", starts_json(&f->run_starts));
+}
+
 int functions_status(struct functions *f, struct buf *out, struct err *err)
 {
 	static const char *const modes[] = {
@@ -137,6 +178,7 @@ int functions_status(struct functions *f, struct buf *out, struct err *err)
 	};
 	uint64_t bytes = 0;
 	uint32_t deployed = 0;
+	json_t *o;
 
 	for (uint32_t i = 0; i < f->nnodes; i++) {
 		struct zygote_node_info info;
@@ -146,18 +188,13 @@ int functions_status(struct functions *f, struct buf *out, struct err *err)
 	}
 	for (uint32_t i = 0; i < f->by_name_cap; i++)
 		deployed += f->by_name[i] && f->by_name[i]->live;
-	return print(
-		json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-			  "s:f}",
-			  "mode", modes[jail_mode(f->config.jail)], "host", host_json(f), "python",
-			  f->python, "functions", (json_int_t)deployed, "calls_now",
-			  (json_int_t)f->calls, "runs_now", (json_int_t)f->runs, "instances",
-			  (json_int_t)f->instances, "idle_instances", (json_int_t)f->idle_instances,
-			  "spares", (json_int_t)f->spares, "nodes", (json_int_t)f->nnodes,
-			  "nodes_bytes", (json_int_t)bytes, "memory_budget_bytes",
-			  (json_int_t)f->config.memory_bytes, "calls_total",
-			  (json_int_t)f->total_calls, "violations",
-			  (json_int_t)zygotes_violations(f->config.zygotes), "uptime_s",
-			  (double)(clock_us() - f->started_us) / 1e6),
-		out, err);
+	o = json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "mode",
+		      modes[jail_mode(f->config.jail)], "host", host_json(f), "python", f->python,
+		      "functions", (json_int_t)deployed, "calls_now", (json_int_t)f->calls,
+		      "runs_now", (json_int_t)f->runs, "instances", (json_int_t)f->instances,
+		      "idle_instances", (json_int_t)f->idle_instances, "spares",
+		      (json_int_t)f->spares, "nodes", (json_int_t)f->nnodes, "nodes_bytes",
+		      (json_int_t)bytes, "uptime_s", (double)(clock_us() - f->started_us) / 1e6);
+	add_totals(f, o);
+	return describe_json(o, out, err);
 }

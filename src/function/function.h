@@ -34,6 +34,7 @@ struct functions_config {
 	struct zygotes *zygotes;
 	const char *python;    /* the default interpreter, absolute */
 	uint64_t memory_bytes; /* budget for sleeping nodes and warm instances */
+	const char *lib_dir;   /* for what it says of modules (forksafe.json); NULL: none */
 	uint64_t root_age_s;   /* roots older than this are made anew; 0: never */
 	/* A node died that is not this room's (the resolver's); may be NULL. */
 	void (*other_node_gone)(void *ctx, struct zygote_node *node);
@@ -154,5 +155,10 @@ warn_unused int functions_list(struct functions *f, struct buf *out, struct err 
 warn_unused int functions_logs(struct functions *f, const char *name, struct buf *out,
 			       struct err *err); /* plain text */
 warn_unused int functions_tree(struct functions *f, struct buf *out, struct err *err);
+/* What a function's next cold start would be, and why; ERR_NOT_FOUND. */
+warn_unused int functions_explain(struct functions *f, const char *name, struct buf *out,
+				  struct err *err);
+/* A node: who uses it, what it saves and costs; ERR_NOT_FOUND. */
+warn_unused int functions_node(struct functions *f, uint32_t id, struct buf *out, struct err *err);
 warn_unused int functions_status(struct functions *f, struct buf *out, struct err *err);
 uint64_t functions_idle_us(struct functions *f); /* since the last call or run ended; 0: busy */

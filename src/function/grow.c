@@ -69,6 +69,7 @@ static bool set_aside(struct subject *s, char **left)
 	for (; *left; left++) {
 		const char *name = strchr(*left, '=');
 
+		explain_left(s, *left);
 		if (strncmp(*left, "blame=", 6) == 0)
 			blame(s, name + 1);
 		else if (strncmp(*left, "way=", 4) == 0 || strncmp(*left, "failed=", 7) == 0)
@@ -145,6 +146,7 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 		n = knowledge_add(f, z, parent, s->interp);
 	if (n) {
 		n->tenant = s->tenant;
+		n->made_for = mem_strdup(s->key);
 		if (profile)
 			knowledge_describe(f, n, s, profile);
 		uint32_t id = n->id;
@@ -222,7 +224,7 @@ static bool start(struct functions *f, struct subject *s)
 	s->tries++;
 	f->growing++;
 	parent->busy++;
-	parent->last_used_us = clock_us();
+	parent->last_used_us = s->growth_us = clock_us();
 	g = mem_new(struct growth);
 	*g = (struct growth){ f, s, parent->id, clock_us(), s->watch };
 	zygote_grow(f->config.zygotes, parent->z, &spec, on_grown, g);
@@ -287,6 +289,16 @@ static uint64_t nodes_bytes(struct functions *f, struct policy_node *views)
 		};
 	}
 	return total;
+}
+
+struct node *grow_next_to_go(struct functions *f)
+{
+	struct policy_node views[LIMIT_NODES];
+	int at;
+
+	nodes_bytes(f, views);
+	at = policy_evict(views, f->nnodes);
+	return at < 0 ? NULL : f->nodes[at];
 }
 
 void grow_memory(struct functions *f)

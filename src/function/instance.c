@@ -506,8 +506,7 @@ static void fork_from(struct instance *inst, struct node *n)
 	inst->node_id = n->id;
 	inst->from_root = !n->parent;
 	n->busy++;
-	n->uses++;
-	n->last_used_us = clock_us();
+	usage_fork(n, v->subject);
 	zygote_fork(v->fn->f->config.zygotes, n->z, &spec, &instance_events, inst, on_born, inst);
 }
 

@@ -73,6 +73,7 @@ void knowledge_gone(struct functions *f, struct node *n)
 	ids_done(&n->absent);
 	ids_done(&n->env);
 	upload_names_free(n->adds);
+	free(n->made_for);
 	free(n);
 }
 
@@ -310,8 +311,8 @@ static void view_subject(const struct subject *s, const struct node *root,
 }
 
 /* The tree as policy sees it; a page of stack for up to LIMIT_NODES nodes. */
-static void view_all(struct functions *f, struct subject *s, const struct node *root,
-		     struct policy_node *nodes, struct policy_function *fn)
+void knowledge_view(struct functions *f, struct subject *s, const struct node *root,
+		    struct policy_node *nodes, struct policy_function *fn)
 {
 	refresh_provides(f, s);
 	for (uint32_t i = 0; i < f->nnodes; i++)
@@ -334,8 +335,9 @@ struct node *knowledge_choose(struct functions *f, struct subject *s)
 		if (n)
 			return n;
 	}
-	view_all(f, s, s->interp->root, nodes, &fn);
+	knowledge_view(f, s, s->interp->root, nodes, &fn);
 	at = policy_choose(nodes, f->nnodes, &fn, &saved_us);
+	s->saved_us = at >= 0 ? saved_us : 0;
 	/* The root holds no module of any package: it is right for everybody (S3), even for one
 	 * whose own files shadow something that an interpreter has at its start. */
 	n = at >= 0 ? f->nodes[at] : s->interp->root;
@@ -361,7 +363,7 @@ bool knowledge_where(struct functions *f, struct subject *s, struct node **out_p
 	struct policy_function fn;
 	int parent = -1;
 
-	view_all(f, s, knowledge_root_to_grow(s), nodes, &fn);
+	knowledge_view(f, s, knowledge_root_to_grow(s), nodes, &fn);
 	if (!policy_grow(nodes, f->nnodes, &fn, &parent) || parent < 0)
 		return false;
 	*out_parent = f->nodes[parent];

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "function/intern.h"
 #include "function/python.h"
+#include "function/usage.h"
 #include "index/lock.h"
 #include "zygote/zygote.h"
 
@@ -27,6 +28,17 @@ struct node {
 	size_t nmodules; /* imported beyond its parent */
 	uint64_t last_used_us, made_us, uses;
 	uint32_t busy, children, failures;
+
+	char *made_for; /* that subject's key; NULL: a root */
+	uint64_t calls; /* answered by instances that were forked from it */
+	struct usage usage;
+};
+
+/* Why a module is left to the child. */
+struct left_module {
+	uint32_t module;
+	enum { LEFT_FAILS, LEFT_WAY, LEFT_BLAMED } how; /* the last is the strongest */
+	char *why;					/* what it leaves behind, or NULL */
 };
 
 struct seen_module {
@@ -66,6 +78,13 @@ struct subject {
 	bool queued;   /* waits in, or is being, grown */
 	uint64_t gen;  /* of the tree, when best was chosen */
 	uint32_t best; /* node id */
+
+	/* For those who ask why. */
+	struct left_module *left; /* of those excluded, and those to blame */
+	size_t nleft;
+	uint64_t saved_us;  /* by best */
+	uint64_t growth_us; /* when the making of its node began */
+
 	int refs;
 	struct subject *next; /* list of scripts */
 };
@@ -87,6 +106,10 @@ void subject_learn(struct subject *s, const struct zygote_profile *p);
 /* loads.c: keep, by dist, which modules this subject was seen loading. */
 void loads_learn(struct subject *s);
 
+/* explain.c: keep what a node said about a module: "blame=", "way=", "failed=". */
+void explain_left(struct subject *s, const char *text);
+void explain_forget(struct subject *s);
+
 /* The best node to fork this subject from; its interpreter's root when nothing is known. NULL:
  * the root is gone. */
 struct node *knowledge_choose(struct functions *f, struct subject *s);
@@ -98,6 +121,9 @@ void knowledge_describe(struct functions *f, struct node *n, struct subject *s,
 			const struct zygote_profile *p);
 void knowledge_gone(struct functions *f, struct node *n);
 void knowledge_failed(struct functions *f, struct node *n); /* a fork: maybe drops the node */
+/* The tree and a subject as policy sees them; root: the one to fork below. */
+void knowledge_view(struct functions *f, struct subject *s, const struct node *root,
+		    struct policy_node *nodes, struct policy_function *fn);
 /* May this node be forked for this subject, by all that is known (DESIGN 3.4)? */
 bool knowledge_admits(struct functions *f, struct node *n, struct subject *s);
 bool knowledge_where(struct functions *f, struct subject *s, struct node **out_parent);
@@ -107,6 +133,8 @@ void grow_consider(struct functions *f, struct subject *s);
 void grow_kick(struct functions *f);   /* calls have become fewer: maybe start one */
 void grow_memory(struct functions *f); /* over budget: drop what is used least */
 void grow_close(struct functions *f);
+/* The node that would be dropped if memory were short; NULL: none may go. */
+struct node *grow_next_to_go(struct functions *f);
 
 /* renew.c: roots of another address layout and hash seed, by and by (S9). */
 void renew_open(struct functions *f);

@@ -55,7 +55,8 @@ struct functions {
 	uv_timer_t housekeeping, renewal;
 	bool housekeeping_on, draining, closing;
 	uint32_t calls, runs, instances, idle_instances, spares, deploys, asking; /* going on now */
-	uint64_t total_calls, total_errors, started_us, last_end_us;
+	uint64_t total_calls, total_errors, total_runs, started_us, last_end_us;
+	struct starts call_starts, run_starts;
 	struct instance *idle_oldest, *idle_newest; /* warm ones, of all functions */
 	void (*drained)(void *arg);
 	void *drained_arg;

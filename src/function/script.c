@@ -30,7 +30,7 @@ struct run {
 	const char *env_path;
 	struct zygote_child *child;
 	uint32_t node_id;
-	bool from_root, cancelled;
+	bool from_root, cancelled, ended;
 	struct wire_msg profile; /* learnt from after the client has its answer */
 	bool has_profile;
 	char lock_key[65];
@@ -56,10 +56,18 @@ static void run_free(struct run *run)
 	functions_went_quiet(f);
 }
 
+static bool wants_lock(const struct run *run)
+{
+	return strcmp(run->script.r.kind, "lock") == 0;
+}
+
 static void run_end(struct run *run, const struct err *err)
 {
 	run->result.err = err;
 	run->result.timing.total_us = clock_us() - run->begin_us;
+	if (!run->ended && run->script.r.kind && !wants_lock(run) && !run->result.again)
+		usage_run(run->f, run->result.timing.start);
+	run->ended = true;
 	if (!run->cancelled)
 		run->events->ended(run->arg, &run->result);
 	run->cancelled = true;
@@ -283,8 +291,7 @@ static void fork_from(struct run *run, struct node *n)
 	run->node_id = n->id;
 	run->from_root = !n->parent;
 	n->busy++;
-	n->uses++;
-	n->last_used_us = clock_us();
+	usage_fork(n, run->subject);
 	zygote_fork(run->f->config.zygotes, n->z, &spec, &run_child_events, run, on_born, run);
 }
 
@@ -363,11 +370,6 @@ static void on_progress(void *arg, const char *line)
 
 	if (!run->cancelled && run->events->progress)
 		run->events->progress(run->arg, line);
-}
-
-static bool wants_lock(const struct run *run)
-{
-	return strcmp(run->script.r.kind, "lock") == 0;
 }
 
 /* Nothing runs: the lock itself was asked for. */

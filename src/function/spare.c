@@ -77,7 +77,8 @@ struct instance *spare_take(struct version *v)
 	note_start(v, found && found->state == INSTANCE_SPARE);
 	if (found) {
 		best->last_used_us = clock_us();
-		best->uses += found->calls > 0; /* the first was counted when it was forked */
+		if (found->calls) /* the first was counted when it was forked */
+			usage_fork(best, v->subject);
 		set_spare(found, false);
 	}
 	return found;

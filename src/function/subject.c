@@ -101,6 +101,7 @@ void subject_unref(struct subject *s)
 	upload_names_free(s->own);
 	upload_names_free(s->env_names);
 	lock_free(s->lock);
+	explain_forget(s);
 	free(s->cannot);
 	free(s->key);
 	free(s);
