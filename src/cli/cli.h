@@ -87,6 +87,9 @@ warn_unused int mounts_detach(const struct mounts *m, const char *path, bool wri
 /* Without a change of ids: an interpreter's prefix. */
 warn_unused int mounts_detach_plain(const char *path, int *out, struct err *err);
 
+/* verbs.c */
+bool is_function_name(const char *s);
+
 /* The verbs: argv[0] is the verb. They return an exit code. */
 int verb_run(const struct dirs *d, int argc, char **argv);
 int verb_lock(const struct dirs *d, int argc, char **argv);
@@ -97,6 +100,7 @@ int verb_rm(const struct dirs *d, int argc, char **argv);
 int verb_logs(const struct dirs *d, int argc, char **argv);
 int verb_status(const struct dirs *d, int argc, char **argv);
 int verb_tree(const struct dirs *d, int argc, char **argv);
+int verb_top(const struct dirs *d, int argc, char **argv);
 int verb_cache(const struct dirs *d, int argc, char **argv);
 int verb_simulate(const struct dirs *d, int argc, char **argv);
 int verb_fit(const struct dirs *d, int argc, char **argv);

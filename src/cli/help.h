@@ -16,6 +16,7 @@ static const char help_overview[] =
 	"  rm       remove a function\n"
 	"  logs     what a function printed\n"
 	"  tree     the sleeping interpreters: what each holds, memory, uses\n"
+	"  top      the same, live: memory, calls, how they were started\n"
 	"  status   the daemon and what this host gives it\n"
 	"  cache    packages on disk: what is there, is it whole, remove what is not needed\n"
 	"  simulate replay a workload against policies for the tree\n"
@@ -118,8 +119,31 @@ static const struct {
 	  "usage: pipsqueak logs NAME\nThe last MiB that the function's instances printed.\n" },
 	{ "status", "usage: pipsqueak status [--json]\n" },
 	{ "tree",
-	  "usage: pipsqueak tree [--json]\n"
-	  "The sleeping interpreters: what each adds to the one above, its own memory, forks.\n" },
+	  "usage: pipsqueak tree [--json | --dot]\n"
+	  "       pipsqueak tree --explain FUNCTION [--json]\n"
+	  "       pipsqueak tree --why NODE [--json]\n"
+	  "The sleeping interpreters: what each adds to the one above, its own memory, forks.\n"
+	  "  --json              for programs (docs/API.md)\n"
+	  "  --dot               for Graphviz: pipsqueak tree --dot | dot -Tsvg\n"
+	  "  --explain FUNCTION  which one its next cold start forks from, and what that saves; "
+	  "why "
+	  "not\n"
+	  "                      from the others that have much of what it imports; what of it "
+	  "cannot\n"
+	  "                      sleep; what became of a node of its own\n"
+	  "  --why NODE          who is forked from it, what it saves and costs, whether it is the "
+	  "next\n"
+	  "                      to be dropped; NODE is its number\n" },
+	{ "top",
+	  "usage: pipsqueak top [-d SECONDS] [-n COUNT | --once]\n"
+	  "Calls, errors, scripts, instances, memory of the tree, how calls were started (warm, "
+	  "spare,\n"
+	  "from a node, from the root, or not at all), and each sleeping interpreter, again every\n"
+	  "second. Rates are since the picture before; in the first, since the start. q or Ctrl-C "
+	  "ends\n"
+	  "it. Without a terminal, or once: plain text.\n"
+	  "  -d SECONDS  between two pictures, 0.1 to 3600 (default 1)\n"
+	  "  -n COUNT    so many pictures; --once is one\n" },
 	{ "cache",
 	  "usage: pipsqueak cache dir | ls [--json] | size [--json] | verify | clean\n"
 	  "       pipsqueak cache prune [--to SIZE] [--older AGE]\n"

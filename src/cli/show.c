@@ -1,22 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/show.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-static const char *text(const json_t *o, const char *key)
+const char *show_text(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 
 	return s ? s : "";
 }
 
-static double number(const json_t *o, const char *key)
+double show_number(const json_t *o, const char *key)
 {
 	return json_number_value(json_object_get(o, key));
+}
+
+void show_visible(char *text)
+{
+	for (unsigned char *p = (unsigned char *)text; *p; p++)
+		if (*p < ' ' || *p == 127 || (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f))
+			*p = '?';
+}
+
+void show_visible_json(json_t *o)
+{
+	json_t *value;
+	const char *key;
+	size_t i;
+
+	if (json_is_string(o)) {
+		auto_free char *text = mem_strdup(json_string_value(o));
+
+		show_visible(text);
+		if (strcmp(text, json_string_value(o)) != 0)
+			json_string_set_nocheck(o, text);
+	} else if (json_is_array(o)) {
+		json_array_foreach(o, i, value) show_visible_json(value);
+	} else if (json_is_object(o)) {
+		json_object_foreach(o, key, value) show_visible_json(value);
+	}
+}
+
+const char *show_age(double s, char out[SHOW_AGE])
+{
+	if (s < 120)
+		snprintf(out, SHOW_AGE, "%.0f s", s);
+	else if (s < 7200)
+		snprintf(out, SHOW_AGE, "%.0f min", s / 60);
+	else
+		snprintf(out, SHOW_AGE, "%.0f h", s / 3600);
+	return out;
+}
+
+int show_fetch(const struct dirs *d, const char *path, bool raw, void (*show)(const json_t *o))
+{
+	struct http_reply reply = { 0 };
+	struct err err;
+	json_t *o;
+
+	if (api_call(d, true, "GET", path, &reply, &err) < 0) {
+		http_reply_done(&reply);
+		return complain(&err);
+	}
+	o = json_loadb(reply.body.data, reply.body.len, 0, NULL);
+	if (raw || !o) {
+		printf("%s\n", reply.body.data ? reply.body.data : "");
+	} else {
+		show_visible_json(o);
+		show(o);
+	}
+	json_decref(o);
+	http_reply_done(&reply);
+	return 0;
 }
 
 void show_functions(const json_t *o)
@@ -26,66 +84,10 @@ void show_functions(const json_t *o)
 
 	printf("%-24s %7s %9s %7s %9s  %s\n", "FUNCTION", "VERSION", "INSTANCES", "CALLS", "ERRORS",
 	       "PACKAGES");
-	json_array_foreach(list, i, f)
-		printf("%-24s %7.0f %9.0f %7.0f %9.0f  %zu\n", text(f, "name"),
-		       number(f, "version"), number(f, "instances"), number(f, "calls"),
-		       number(f, "errors"), json_array_size(json_object_get(f, "dists")));
-}
-
-static void put_age(double s)
-{
-	if (s < 120)
-		printf("%.0f s", s);
-	else if (s < 7200)
-		printf("%.0f min", s / 60);
-	else
-		printf("%.0f h", s / 3600);
-}
-
-static void show_node(const json_t *node, const char *indent, bool last, bool root)
-{
-	const json_t *adds = json_object_get(node, "adds"), *children, *child;
-	auto_free char *below = mem_printf("%s%s", indent, root ? "" : last ? "   " : "│  ");
-	size_t i, n = json_array_size(adds);
-
-	printf("%s%s", indent, root ? "" : last ? "└─ " : "├─ ");
-	if (root)
-		printf("%s", text(node, "python"));
-	for (i = 0; i < n && i < 6; i++)
-		printf("%s%s",
-		       i      ? ", "
-		       : root ? " + "
-			      : "",
-		       json_string_value(json_array_get(adds, i)));
-	if (n > 6)
-		printf(" and %zu more", n - 6);
-	if (!n && !root)
-		printf("standard library");
-	printf("  [%.0f modules, %.1f MB, %.0f forks, ", number(node, "modules"),
-	       number(node, "memory_bytes") / 1e6, number(node, "uses"));
-	put_age(number(node, "age_s"));
-	printf("%s%s]\n", *text(node, "tenant") ? ", tenant " : "", text(node, "tenant"));
-	children = json_object_get(node, "children");
-	json_array_foreach(children, i, child)
-		show_node(child, below, i + 1 == json_array_size(children), false);
-}
-
-void show_tree(const json_t *o)
-{
-	const json_t *roots = json_object_get(o, "roots"), *node;
-	const json_t *bad = json_object_get(o, "unforkable");
-	size_t i;
-
-	if (!json_array_size(roots))
-		printf("no interpreter sleeps yet\n");
-	json_array_foreach(roots, i, node) show_node(node, "", true, true);
-	json_array_foreach(bad, i, node)
-	{
-		char *line = json_is_string(node) ? mem_strdup(json_string_value(node))
-						  : json_dumps(node, JSON_COMPACT);
-		printf("imported after the fork: %s\n", line);
-		free(line);
-	}
+	json_array_foreach(list, i, f) printf(
+		"%-24s %7.0f %9.0f %7.0f %9.0f  %zu\n", show_text(f, "name"),
+		show_number(f, "version"), show_number(f, "instances"), show_number(f, "calls"),
+		show_number(f, "errors"), json_array_size(json_object_get(f, "dists")));
 }
 
 static void show_value(const json_t *o, const char *key, int depth)

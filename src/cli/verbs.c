@@ -3,7 +3,6 @@
  * The short verbs: ls, rm, logs, status, daemon.
  */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,48 +23,21 @@ static int json_flag(int argc, char **argv)
 	return -1;
 }
 
-static int show_json(const struct dirs *d, const char *path, int raw, void (*show)(const json_t *o))
-{
-	struct http_reply reply = { 0 };
-	struct err err;
-	json_t *o;
-
-	if (api_call(d, true, "GET", path, &reply, &err) < 0) {
-		http_reply_done(&reply);
-		return complain(&err);
-	}
-	o = json_loadb(reply.body.data, reply.body.len, 0, NULL);
-	if (raw || !o)
-		printf("%s\n", reply.body.data ? reply.body.data : "");
-	else
-		show(o);
-	json_decref(o);
-	http_reply_done(&reply);
-	return 0;
-}
-
 int verb_ls(const struct dirs *d, int argc, char **argv)
 {
 	int raw = json_flag(argc, argv);
 
-	return raw < 0 ? 2 : show_json(d, "/functions", raw, show_functions);
-}
-
-int verb_tree(const struct dirs *d, int argc, char **argv)
-{
-	int raw = json_flag(argc, argv);
-
-	return raw < 0 ? 2 : show_json(d, "/tree", raw, show_tree);
+	return raw < 0 ? 2 : show_fetch(d, "/functions", raw, show_functions);
 }
 
 int verb_status(const struct dirs *d, int argc, char **argv)
 {
 	int raw = json_flag(argc, argv);
 
-	return raw < 0 ? 2 : show_json(d, "/status", raw, show_status);
+	return raw < 0 ? 2 : show_fetch(d, "/status", raw, show_status);
 }
 
-static bool is_name(const char *s)
+bool is_function_name(const char *s)
 {
 	return *s && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == strlen(s);
 }
@@ -78,7 +50,7 @@ static int named(const struct dirs *d, int argc, char **argv, const char *method
 	struct err err;
 	int rc;
 
-	if (argc != 2 || !is_name(argv[1]))
+	if (argc != 2 || !is_function_name(argv[1]))
 		return usage_error(argv[0], "%s takes the name of one function", argv[0]);
 	path = mem_printf("/functions/%s%s", argv[1], suffix);
 	rc = api_call(d, true, method, path, &reply, &err);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/progress.h"
 #include "cli/cli.h"
+#include "cli/show.h"
 
 #define DRAW_US (70 * 1000UL) /* between two pictures: 14 a second */
 #define ITEMS 1024	      /* dists that are told apart */
@@ -74,14 +75,12 @@ static struct item *find_item(struct view *v, const char *name, const char *vers
 	return it;
 }
 
-/* Indexes are quoted in notes: nothing of theirs may steer the terminal, C1 controls included. */
+/* Indexes are quoted in notes. */
 static void say(const char *line)
 {
 	auto_free char *shown = mem_strdup(line);
 
-	for (unsigned char *p = (unsigned char *)shown; *p; p++)
-		if (*p < ' ' || *p == 127 || (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f))
-			*p = '?';
+	show_visible(shown);
 	fprintf(stderr, "pipsqueak: %s\n", shown);
 }
 

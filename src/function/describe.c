@@ -7,7 +7,7 @@
 
 int describe_json(json_t *root, struct buf *out, struct err *err)
 {
-	char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+	char *text = json_dumps(root, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15));
 	int ret;
 
 	json_decref(root);
