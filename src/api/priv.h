@@ -74,6 +74,9 @@ void get_cache(struct request *r);
 void post_cache_prune(struct request *r);
 void post_cache_verify(struct request *r);
 
+/* metrics.c */
+void get_metrics(struct request *r);
+
 /* http.c */
 /* Takes the response; resumes the connection if it waits. Once per request. */
 void request_respond(struct request *r, unsigned status, struct MHD_Response *response);

@@ -212,7 +212,7 @@ static void get_status(struct request *r)
 	status = json_loadb(out.data, out.len, 0, NULL);
 	json_object_set_new(status, "version", json_string(api->version));
 	json_object_set_new(status, "tcp_port", json_integer(api->port));
-	text = json_dumps(status, JSON_INDENT(2));
+	text = json_dumps(status, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
 	json_decref(status);
 	must(text);
 	request_json(r, MHD_HTTP_OK, text, strlen(text));
@@ -258,6 +258,8 @@ static const struct route routes[] = {
 	  "id" },
 	{ "GET", "/status", get_status, 0, false, "The daemon, its host and its limits", NULL,
 	  "application/json" },
+	{ "GET", "/metrics", get_metrics, 0, false, "The numbers of the status for Prometheus",
+	  NULL, "text/plain" },
 	{ "GET", "/openapi.json", get_openapi, 0, false, "This description", NULL,
 	  "application/json" },
 };

@@ -210,7 +210,7 @@ static void show_users(const json_t *users)
 	double asked = show_number(users, "asked"), all = show_number(users, "of");
 	size_t i;
 
-	printf("would be forked from now by %.0f functions and %.0f scripts",
+	printf("would be forked from it now: functions %.0f, scripts %.0f",
 	       show_number(users, "functions"), show_number(users, "scripts"));
 	if (asked < all)
 		printf(" (of the first %.0f of %.0f)", asked, all);
@@ -227,6 +227,7 @@ static void show_reasons_to_be(const json_t *o)
 {
 	const json_t *saves = json_object_get(o, "saves"), *drop = json_object_get(o, "drop");
 	const char *tenant = show_text(o, "tenant"), *whom = show_text(o, "made_for");
+	bool is_next = json_is_true(json_object_get(drop, "next"));
 	char age[SHOW_AGE], unused[SHOW_AGE];
 
 	printf("node %.0f: ", show_number(o, "id"));
@@ -245,8 +246,8 @@ static void show_reasons_to_be(const json_t *o)
 	printf("costs: %.1f MB of its own, %.1f MB with the nodes below it; %zu are right below\n",
 	       show_number(o, "memory_bytes") / 1e6, show_number(o, "subtree_bytes") / 1e6,
 	       json_array_size(json_object_get(o, "child_ids")));
-	printf("next to be dropped: %s: %s; the tree has %.1f of %.1f MB\n",
-	       json_is_true(json_object_get(drop, "next")) ? "yes" : "no", show_text(drop, "text"),
+	printf("next to be dropped: %s%s; the tree has %.1f of %.1f MB\n",
+	       is_next ? "yes" : "no: ", is_next ? "" : show_text(drop, "text"),
 	       show_number(drop, "tree_bytes") / 1e6, show_number(drop, "budget_bytes") / 1e6);
 	show_users(json_object_get(o, "users"));
 }
