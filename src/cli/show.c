@@ -20,9 +20,13 @@ double show_number(const json_t *o, const char *key)
 
 void show_visible(char *text)
 {
-	for (unsigned char *p = (unsigned char *)text; *p; p++)
-		if (*p < ' ' || *p == 127 || (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f))
-			*p = '?';
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) /* both bytes of a C1 control */
+			*p++ = '?';
+		else if (*p >= ' ' && *p != 127)
+			continue;
+		*p = '?';
+	}
 }
 
 void show_visible_json(json_t *o)
@@ -36,7 +40,7 @@ void show_visible_json(json_t *o)
 
 		show_visible(text);
 		if (strcmp(text, json_string_value(o)) != 0)
-			json_string_set_nocheck(o, text);
+			json_string_set(o, text);
 	} else if (json_is_array(o)) {
 		json_array_foreach(o, i, value) show_visible_json(value);
 	} else if (json_is_object(o)) {

@@ -10,8 +10,8 @@
 /* GET path: as it comes when raw, else by show, which sees nothing that could steer a terminal. */
 int show_fetch(const struct dirs *d, const char *path, bool raw, void (*show)(const json_t *o));
 
-/* Names and texts of packages and functions must not steer the terminal: each control character, C1
- * too, becomes "?". Of JSON: in every string that it has. */
+/* Names and texts of packages and functions must not steer the terminal: each byte of a control
+ * character, C1 too, becomes "?". Of JSON: in every string that it has. */
 void show_visible(char *text);
 void show_visible_json(json_t *o);
 

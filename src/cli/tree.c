@@ -97,11 +97,11 @@ static void dot_node(const json_t *node, const json_t *parent)
 	const json_t *children = json_object_get(node, "children"), *child;
 	size_t i;
 
-	printf("\tn%.0f [label=\"", show_number(node, "id"));
+	printf("  n%.0f [label=\"", show_number(node, "id"));
 	put_label(node, !parent);
 	printf("\"];\n");
 	if (parent)
-		printf("\tn%.0f -> n%.0f;\n", show_number(parent, "id"), show_number(node, "id"));
+		printf("  n%.0f -> n%.0f;\n", show_number(parent, "id"), show_number(node, "id"));
 	json_array_foreach(children, i, child) dot_node(child, node);
 }
 
@@ -110,7 +110,7 @@ static void show_dot(const json_t *o)
 	const json_t *roots = json_object_get(o, "roots"), *node;
 	size_t i;
 
-	printf("digraph pipsqueak {\n\trankdir=LR;\n\tnode [shape=box, "
+	printf("digraph pipsqueak {\n  rankdir=LR;\n  node [shape=box, "
 	       "fontname=\"sans-serif\"];\n");
 	json_array_foreach(roots, i, node) dot_node(node, NULL);
 	printf("}\n");

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 
 from conftest import BUILD
 
@@ -242,6 +243,31 @@ def test_why_a_node_is_there(own_daemon, index):
     assert json.loads(d.cli("tree", "--why", str(first), "--json").stdout)["id"] == first
 
 
+def test_nodes_being_made_and_queued(own_daemon, index):
+    """More at a time than are made at a time."""
+    d, names = own_daemon, ["slow-%d" % i for i in range(4)]
+    for name in names:
+        module = name.replace("-", "_")
+        index.add(name, {module + ".py": "import time\ntime.sleep(1.5)\n"})
+        deploy(d, name, "import %s\ndef handler(event):\n    return 1\n" % module, name, settings=index.settings)
+    calls = [threading.Thread(target=d.call, args=(name,)) for name in names]
+    for call in calls:
+        call.start()
+    seen = {}
+    d.becomes(lambda: states(d, names, seen) == ["asleep"] * 4)
+    for call in calls:
+        call.join()
+    made, queued = seen["being made"], seen["queued"]
+    assert re.fullmatch(r"for \d\.\d s by now", made["text"]) and made["tries"] == 1 and "next_try" not in made
+    assert re.fullmatch(r"it waits for its turn, [12] of [12]", queued["text"]) and queued["next_try"], queued
+
+
+def states(d, names, seen):
+    own = [d.get("/tree/explain/" + name).json["own_node"] for name in names]
+    seen.update({o["state"]: o for o in own})
+    return [o["state"] for o in own]
+
+
 def test_a_script_is_a_user(own_daemon, workdir):
     d = own_daemon
     for _ in range(2):
@@ -268,8 +294,19 @@ def test_how_calls_were_started(own_daemon):
     assert (s["calls_total"], s["errors_total"]) == (5, 1)
     assert s["calls_started"] == {"warm": 4, "spare": 0, "node": 0, "root": 1, "none": 0}
     assert sum(n["calls"] for n in d.nodes()) == 5
+    # One that waited for its turn in vain.
+    d.deployed("gone", {"handler.py": "import time\ndef handler(e):\n    time.sleep(2)\n",
+                        "pipsqueak.toml": "concurrency = 1\n"})
+    calls = [threading.Thread(target=d.call, args=("gone",)) for _ in range(2)]
+    for call in calls:
+        call.start()
+    d.becomes(lambda: [f["queued"] for f in d.get("/functions").json["functions"] if f["name"] == "gone"] == [1])
+    assert d.request("DELETE", "/functions/gone").status == 200
+    for call in calls:
+        call.join()
+    assert d.get("/status").json["calls_started"] == {"warm": 4, "spare": 0, "node": 0, "root": 2, "none": 1}
     metrics = d.get("/metrics").body.decode()
-    assert 'pipsqueak_calls_started_total{from="warm"} 4\n' in metrics and "pipsqueak_errors_total 1\n" in metrics
+    assert 'pipsqueak_calls_started_total{from="warm"} 4\n' in metrics and "pipsqueak_errors_total 2\n" in metrics
 
 
 def test_bad_questions(daemon):

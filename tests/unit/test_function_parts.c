@@ -17,11 +17,13 @@
 #include <unistd.h>
 #include <zip.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "function/intern.h"
 #include "function/json_check.h"
+#include "function/knowledge.h"
 #include "function/settings.h"
 #include "function/state.h"
 #include "function/upload.h"
@@ -391,13 +393,50 @@ static void test_state_forgets(void **state)
 	assert_int_equal(fd_remove_tree(AT_FDCWD, base, &err), 0);
 }
 
+/* Ten forks a half-life ago by a node that was young then, and ten now. */
+static void test_what_a_node_saved_lately(void **state)
+{
+	const double half_life_s = USAGE_HALF_LIFE_S;
+	struct subject s = { .best = 7, .saved_us = 100000 };
+	struct node n = { .id = 7, .made_us = clock_us() };
+	struct usage_rates r;
+
+	for (int i = 0; i < 10; i++)
+		usage_fork(&n, &s);
+	usage_rates(&n, &r); /* in its first second */
+	assert_float_equal(r.forks_per_s, 10, 0.1);
+	assert_float_equal(r.saved_ms_per_s, 1000, 10);
+	n.usage.at_us -= USAGE_HALF_LIFE_S * 1000000UL;
+	n.made_us -= USAGE_HALF_LIFE_S * 1000000UL;
+	usage_rates(&n, &r);
+	assert_float_equal(r.forks_per_s, 5 / (half_life_s / 0.693147 / 2), 1e-4);
+	s.best = 8; /* a fork for one who would rather have had another: nothing is known to be
+		       saved */
+	for (int i = 0; i < 10; i++)
+		usage_fork(&n, &s);
+	usage_rates(&n, &r);
+	assert_float_equal(r.forks_per_s, 15 / (half_life_s / 0.693147 / 2), 1e-4);
+	assert_float_equal(r.saved_ms_per_s, 500 / (half_life_s / 0.693147 / 2), 1e-2);
+	assert_int_equal(n.uses, 20);
+	assert_int_equal(n.usage.all_us, 1000000);
+	s = (struct subject){ .best = 7, .saved_us = UINT64_MAX - 5 }; /* told by a sandbox */
+	usage_fork(&n, &s);
+	usage_fork(&n, &s);
+	assert_true(n.usage.all_us == UINT64_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_json),	  cmocka_unit_test(test_settings),
-		cmocka_unit_test(test_unpack),	  cmocka_unit_test(test_pep723),
-		cmocka_unit_test(test_own_names), cmocka_unit_test(test_intern),
-		cmocka_unit_test(test_state),	  cmocka_unit_test(test_state_forgets),
+		cmocka_unit_test(test_what_a_node_saved_lately),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_settings),
+		cmocka_unit_test(test_unpack),
+		cmocka_unit_test(test_pep723),
+		cmocka_unit_test(test_own_names),
+		cmocka_unit_test(test_intern),
+		cmocka_unit_test(test_state),
+		cmocka_unit_test(test_state_forgets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
