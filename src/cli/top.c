@@ -262,30 +262,43 @@ static int parse(int argc, char **argv, struct top *t)
 	return 0;
 }
 
+static bool has_screen(void)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+}
+
+static int show(struct top *t, struct err *err)
+{
+	const char *plain = getenv("NO_COLOR");
+	int ret;
+
+	if (t->count == 1 || !has_screen())
+		return watch(t, err);
+	if (open_signals(t, err) < 0)
+		return -1;
+	t->screen = true;
+	t->color = !(plain && *plain);
+	enter_screen(t);
+	ret = watch(t, err);
+	leave_screen(t);
+	fd_close(&t->signals);
+	return ret;
+}
+
 int verb_top(const struct dirs *d, int argc, char **argv)
 {
 	struct top t = { .dirs = d, .delay_s = 1, .count = -1, .signals = -1 };
-	const char *term = getenv("TERM"), *plain = getenv("NO_COLOR");
 	struct err err = ERR_INIT;
 	int ret = parse(argc, argv, &t);
 
 	if (ret)
 		return ret;
-	/* The first look may start a daemon, which inherits no blocked signal that way. */
+	/* The first look may start a daemon, which is to inherit no blocked signal. */
 	ret = look(&t, &err);
-	t.screen = ret == 0 && t.count != 1 && isatty(STDOUT_FILENO) && term && *term &&
-		   strcmp(term, "dumb") != 0;
-	t.color = t.screen && !(plain && *plain);
-	if (t.screen)
-		ret = open_signals(&t, &err);
-	if (ret == 0 && t.screen)
-		enter_screen(&t);
 	if (ret == 0)
-		ret = watch(&t, &err);
-	if (t.signals >= 0) {
-		leave_screen(&t);
-		fd_close(&t.signals);
-	}
+		ret = show(&t, &err);
 	look_done(&t.now);
 	look_done(&t.last);
 	if (t.killed_by)

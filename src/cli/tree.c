@@ -259,6 +259,17 @@ struct asked {
 	bool json, dot;
 };
 
+static int check(const struct asked *o)
+{
+	if ((o->explain && o->why) || (o->dot && (o->json || o->explain || o->why)))
+		return usage_error("tree", "these flags exclude each other");
+	if (o->explain && !is_function_name(o->explain))
+		return usage_error("tree", "--explain takes the name of one function");
+	if (o->why && (!*o->why || o->why[strspn(o->why, "0123456789")]))
+		return usage_error("tree", "--why takes the number of a node, as `tree` shows it");
+	return 0;
+}
+
 static int parse(int argc, char **argv, struct asked *o)
 {
 	for (int i = 1; i < argc; i++) {
@@ -275,13 +286,7 @@ static int parse(int argc, char **argv, struct asked *o)
 		else
 			return usage_error("tree", "tree does not take '%s' like this", argv[i]);
 	}
-	if (o->json + o->dot > 1 || (o->explain && o->why) || (o->dot && (o->explain || o->why)))
-		return usage_error("tree", "these flags exclude each other");
-	if (o->explain && !is_function_name(o->explain))
-		return usage_error("tree", "--explain takes the name of one function");
-	if (o->why && (!*o->why || o->why[strspn(o->why, "0123456789")]))
-		return usage_error("tree", "--why takes the number of a node, as `tree` shows it");
-	return 0;
+	return check(o);
 }
 
 int verb_tree(const struct dirs *d, int argc, char **argv)
