@@ -90,8 +90,15 @@ void explain_left(struct subject *s, const char *text)
 	}
 }
 
+void explain_put_off(struct subject *s, const char *why)
+{
+	free(s->put_off);
+	s->put_off = mem_strdup(why);
+}
+
 void explain_forget(struct subject *s)
 {
+	free(s->put_off);
 	for (size_t i = 0; i < s->nleft; i++)
 		free(s->left[i].why);
 	free(s->left);
@@ -403,6 +410,9 @@ static struct own describe_own(const struct subject *s, const struct node *node,
 		return (struct own){ "not needed",
 				     mem_printf("it would save %.1f ms more, less than %d",
 						(double)left_us / 1e3, POLICY_GROW_MIN_US / 1000) };
+	if (s->put_off)
+		return (struct own){ "put off", mem_strdup(s->put_off),
+				     mem_strdup("after the next cold start") };
 	return (struct own){ "none",
 			     mem_strdup("none was asked for since what it loads is known, "
 					"or it was dropped"),

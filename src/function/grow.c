@@ -147,6 +147,7 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 	if (n) {
 		n->tenant = s->tenant;
 		n->made_for = mem_strdup(s->key);
+		explain_put_off(s, NULL);
 		if (profile)
 			knowledge_describe(f, n, s, profile);
 		uint32_t id = n->id;
@@ -158,6 +159,7 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 		grow_memory(f);
 	} else if (err && err->kind == ERR_BUSY) {
 		s->tries--; /* ids come back with nodes that go */
+		explain_put_off(s, err->text);
 	} else {
 		give_up(s, err ? err->text : "its parent is gone");
 	}

@@ -82,6 +82,7 @@ struct subject {
 	/* For those who ask why. */
 	struct left_module *left; /* of those excluded, and those to blame */
 	size_t nleft;
+	char *put_off;	    /* why its node could not be made the last time, but may be */
 	uint64_t saved_us;  /* by best */
 	uint64_t growth_us; /* when the making of its node began */
 
@@ -108,6 +109,7 @@ void loads_learn(struct subject *s);
 
 /* explain.c: keep what a node said about a module: "blame=", "way=", "failed=". */
 void explain_left(struct subject *s, const char *text);
+void explain_put_off(struct subject *s, const char *why); /* its node; NULL: it is made */
 void explain_forget(struct subject *s);
 
 /* The best node to fork this subject from; its interpreter's root when nothing is known. NULL:

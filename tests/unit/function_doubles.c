@@ -174,6 +174,16 @@ static void on_rooted(void *arg)
 	free(g);
 }
 
+static void on_no_ids(void *arg)
+{
+	struct rooting *g = arg;
+	struct err err;
+
+	err_set(&err, ERR_BUSY, "no ids are left");
+	g->done(g->arg, NULL, NULL, &err);
+	free(g);
+}
+
 void zygote_root(struct zygotes *z, const struct zygote_python *python, const char *env_path,
 		 zygote_node_fn done, void *arg)
 {
@@ -190,6 +200,12 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	auto_buf struct buf us = { 0 }, origins = { 0 };
 
 	doubles.grown++;
+	if (doubles.busy_grows > 0) {
+		doubles.busy_grows--;
+		*g = (struct rooting){ .done = done, .arg = arg };
+		later(on_no_ids, g);
+		return;
+	}
 	*g = (struct rooting){ .done = done, .arg = arg, .node = new_node() };
 	g->node->parent = parent;
 	parent->children++;

@@ -12,6 +12,7 @@
 
 struct doubles {
 	int forks, forks_from_nodes, grown, dropped, kills, alive;
+	int busy_grows;	     /* so many of the next nodes find no ids */
 	int fail_forks;	     /* so many of the next forks fail */
 	int fail_node_forks; /* so many of the next forks from nodes that are not roots */
 	int resolves, envs;

@@ -493,6 +493,47 @@ static void test_what_cannot_sleep(void **state)
 	assert_string_equal(call(x, "num", "1").start, "cold");
 }
 
+static void own_node_is(struct fixture *x, const char *name, const char *state, const char *text)
+{
+	auto_buf struct buf out = { 0 };
+	struct err err;
+	json_t *o, *own;
+
+	assert_int_equal(functions_explain(x->f, name, &out, &err), 0);
+	o = json_loads(out.data, 0, NULL);
+	own = json_object_get(o, "own_node");
+	assert_string_equal(json_string_value(json_object_get(own, "state")), state);
+	assert_non_null(strstr(json_string_value(json_object_get(own, "text")), text));
+	json_decref(o);
+}
+
+/* What `tree --explain` says of it, from one state to the next. */
+static void test_what_became_of_a_node(void **state)
+{
+	struct fixture *x = *state;
+	struct err err;
+	auto_buf struct buf out = { 0 };
+
+	assert_int_equal(functions_explain(x->f, "num", &out, &err), -1);
+	assert_int_equal(err.kind, ERR_NOT_FOUND);
+	deploy(x, "num", with_numpy);
+	own_node_is(x, "num", "unknown", "not called yet");
+	doubles.busy_grows = 1;
+	call(x, "num", "1");
+	turn(x, &doubles.grown, 1);
+	turn(x, NULL, 0);
+	own_node_is(x, "num", "put off", "no ids are left");
+	call(x, "num", "\"die\"");
+	call(x, "num", "1"); /* a cold start asks again */
+	turn(x, &doubles.grown, 2);
+	turn(x, NULL, 0);
+	own_node_is(x, "num", "asleep", "it is node 2");
+	deploy(x, "num", with_numpy); /* another version: the old one's node serves it */
+	call(x, "num", "1");
+	turn(x, NULL, 0);
+	own_node_is(x, "num", "not needed", "0.0 ms more, less than 2");
+}
+
 static void test_own_files_shadow(void **state)
 {
 	struct fixture *x = *state;
@@ -693,6 +734,7 @@ int main(void)
 		TEST(test_redeploy),
 		TEST(test_a_node_grows_and_serves),
 		TEST(test_what_cannot_sleep),
+		TEST(test_what_became_of_a_node),
 		TEST(test_own_files_shadow),
 		TEST(test_absent_things),
 		TEST(test_state_survives),
