@@ -338,7 +338,7 @@ static json_t *others_json(const struct question *q, size_t *out_left_out)
 	json_t *list = json_array();
 	size_t n = 0;
 
-	for (uint32_t i = 0; i < q->f->nnodes; i++) {
+	for (uint32_t i = 0; i < q->f->nnodes && !q->s->afresh; i++) {
 		uint64_t saved = policy_saving(&q->nodes[i], &q->fn);
 
 		if (saved && saved >= q->saved_us / 2 && !is_above(q->f->nodes[i], q->chosen))

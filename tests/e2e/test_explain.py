@@ -206,6 +206,7 @@ def test_what_starts_afresh(daemon):
     assert daemon.call("hashed").json == 1
     told, text = explain(daemon, "hashed")
     assert told["start"]["from"] == "fresh" and told["own_node"]["state"] == "unused"
+    assert told["others"] == []
     assert "an interpreter of its own, which imports all" in text
 
 
