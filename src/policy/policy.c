@@ -44,15 +44,18 @@ static void add_reason(struct reasons *r, enum policy_rule rule, uint32_t which)
 		r->out[r->n++] = (struct policy_reason){ rule, which };
 }
 
+/* Those of inner that are not in outer; of these only such as `among` has, when it is given. */
 static void add_outside(struct reasons *r, enum policy_rule rule, struct policy_set inner,
-			struct policy_set outer)
+			struct policy_set outer, const struct policy_set *among)
 {
 	size_t j = 0;
 
 	for (size_t i = 0; i < inner.n && r->n < r->max; i++) {
 		while (j < outer.n && outer.v[j] < inner.v[i])
 			j++;
-		if (j == outer.n || outer.v[j] != inner.v[i])
+		if (j < outer.n && outer.v[j] == inner.v[i])
+			continue;
+		if (!among || policy_set_has(*among, inner.v[i]))
 			add_reason(r, rule, inner.v[i]);
 	}
 }
@@ -84,12 +87,9 @@ size_t policy_refuses(const struct policy_node *node, const struct policy_functi
 	if (node->tenant != f->tenant && !node->pinned)
 		add_reason(&r, POLICY_TENANT, node->tenant);
 	/* A profile comes out of a sandbox: what it says does not make up for the closure. */
-	add_outside(&r, POLICY_CLOSURE, node->dists, f->dists);
-	for (size_t i = 0; i < node->dists.n && r.n < max; i++)
-		if (policy_set_has(f->dists, node->dists.v[i]) &&
-		    !policy_set_has(f->seen_dists, node->dists.v[i]))
-			add_reason(&r, POLICY_LOADED, node->dists.v[i]);
-	add_outside(&r, POLICY_METADATA, node->reads, f->dists);
+	add_outside(&r, POLICY_CLOSURE, node->dists, f->dists, NULL);
+	add_outside(&r, POLICY_LOADED, node->dists, f->seen_dists, &f->dists);
+	add_outside(&r, POLICY_METADATA, node->reads, f->dists, NULL);
 	if (node->everything && node->everything != f->closure)
 		add_reason(&r, POLICY_LISTED, node->everything);
 	add_common(&r, POLICY_ABSENT, node->absent, f->provides);
