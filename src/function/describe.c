@@ -105,6 +105,8 @@ json_t *describe_node(struct functions *f, struct node *n)
 		json_object_set_new(
 			o, "tenant",
 			json_string(intern_name(&f->names, n->tenant) + strlen("tenant:")));
+	else if (n->interp->tenant)
+		json_object_set_new(o, "tenant", json_string(n->interp->tenant));
 	return o;
 }
 

@@ -204,8 +204,13 @@ static char *absent_text(const char *thing)
 
 static char *root_text(const struct subject *s, const struct node *n)
 {
-	if (n->interp != s->interp)
+	if (strcmp(n->interp->path, s->interp->path) != 0)
 		return mem_printf("it is of another interpreter, %s", n->interp->path);
+	if (n->interp->tenant && n->interp != s->interp)
+		return mem_printf("it is below the root of the tenant %s alone", n->interp->tenant);
+	if (n->interp != s->interp)
+		return mem_strdup(
+			"it is below everybody's root; the function's tenant has its own");
 	return mem_strdup(knowledge_top((struct node *)n) == s->interp->next_root
 				  ? "it is below the root that will take the present one's place"
 				  : "it is below a root that another has replaced");

@@ -121,6 +121,20 @@ def test_tenants(own_daemon):
     assert node["tenant"] == "acme" and [u["function"] for u in node["users"]["named"]] == ["acme"]
 
 
+def test_a_root_of_its_own(own_daemon):
+    d = own_daemon
+    code = "import numpy\ndef handler(event):\n    return 1\n"
+    for name, toml in (("shared", ""), ("gamma", "tenant = 'gamma'\nisolate = 'root'\n")):
+        deploy(d, name, code, "numpy", toml)
+        settled(d, name)
+    told, text = explain(d, "gamma")
+    assert "root" in {r[1] for r in refusals(told)}
+    assert "refused (root): it is below everybody's root; the function's tenant has its own\n" in text
+    told, text = explain(d, "shared")
+    assert "refused (root): it is below the root of the tenant gamma alone\n" in text
+    assert {r.get("tenant") for r in d.get("/tree").json["roots"]} == {None, "gamma"}
+
+
 def test_another_interpreter(own_daemon):
     d = own_daemon
     code = "import numpy\ndef handler(event):\n    return 1\n"
