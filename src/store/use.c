@@ -40,6 +40,8 @@ void use_hold(struct store *s, const char *name)
 	u = mem_new(struct use);
 	*u = (struct use){ s->held, mem_strdup(name), 1 };
 	s->held = u;
+	if (s->closing) /* what is still under way ends with the process, and the marks are gone */
+		return;
 	/* Whoever has it exclusively does one rename with it. */
 	if (flock(s->lock, LOCK_SH) < 0)
 		log_warn("store", "locking the store: %m");

@@ -152,7 +152,7 @@ def test_pandas_with_and_without_what_it_looks_for(daemon):
     assert [fresh["pandas-alone"][0], fresh["pandas-bottle"][0]] == [False, True]
     assert [fresh["pandas-alone"][1], fresh["pandas-numexpr"][1]] == [False, True]
     for name in needs:
-        daemon.becomes(lambda: daemon.call(name).start in ("fork", "spare"))
+        daemon.becomes(lambda n=name: daemon.call(n).start in ("fork", "spare"))
     for name in list(needs) * 3:
         assert daemon.call(name).json == fresh[name], name
 
