@@ -1,16 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a decision of the policy takes: choose, taking note of a call, a growth step. A minute.
- * Prints JSON, in microseconds.
+ * What a decision of the policy takes when as much is remembered as may be: choose, taking note of
+ * a call, a growth step. Some minutes. Prints JSON, in microseconds.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/mem.h"
 #include "sim/workload.h"
 
-enum { FUNCTIONS = 3000, NODES = 400, STEPS = 60 };
+enum { GENERATED = 16000, NODES = 1000, STEPS = 300, WARM = LIMIT_FUNCTIONS - STEPS };
+
+struct times {
+	double *us;
+	size_t n;
+};
+
+static void took(struct times *t, uint64_t start_ns)
+{
+	uint64_t now = clock_ns();
+
+	if ((t->n & (t->n - 1)) == 0)
+		t->us = mem_resize(t->us, (t->n ? 2 * t->n : 1) * sizeof(*t->us));
+	t->us[t->n++] = (double)(now - start_ns) / 1e3;
+}
 
 static int by_size(const void *a, const void *b)
 {
@@ -19,84 +35,114 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void put(const char *what, double *us, size_t n, const char *end)
+static void put(const char *what, struct times *t, const char *end)
 {
-	qsort(us, n, sizeof(*us), by_size);
-	printf("  \"%s\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}%s\n", what, us[n / 2],
-	       us[n * 99 / 100], us[n - 1], end);
+	qsort(t->us, t->n, sizeof(*t->us), by_size);
+	printf("  \"%s\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f, \"times\": %zu}%s\n", what,
+	       t->us[t->n / 2], t->us[t->n * 99 / 100], t->us[t->n - 1], t->n, end);
+	free(t->us);
 }
 
-static struct fit *grown(const struct workload *w, double *call_us)
+static bool step(struct fit *f, struct times *t)
+{
+	uint64_t start = clock_ns();
+	struct fit_step s = fit_plan(f);
+
+	if (s.action == FIT_DROP)
+		fit_drop(f, s.node);
+	if (s.action == FIT_MAKE)
+		fit_make(f, s.items, s.parent);
+	took(t, start);
+	return s.action != FIT_NOTHING;
+}
+
+/* Functions whose closure no other before has, to the front; the number of them. */
+static uint32_t distinct(struct workload *w)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < w->nfunctions; i++) {
+		struct sim_function x = w->functions[i];
+		bool seen = false;
+
+		for (uint32_t k = 0; k < n && !seen; k++) {
+			struct policy_set s = w->functions[k].items;
+
+			seen = s.n == x.items.n && !memcmp(s.v, x.items.v, s.n * sizeof(*s.v));
+		}
+		if (!seen) {
+			w->functions[i] = w->functions[n];
+			w->functions[n++] = x;
+		}
+	}
+	return n;
+}
+
+static struct fit *filled(const struct workload *w, struct times *call, struct times *grow)
 {
 	struct fit_rules rules = { .budget_bytes = UINT64_MAX / 2,
 				   .root_bytes = SIM_ROOT_BYTES,
 				   .node_bytes = SIM_NODE_BYTES,
-				   .half_life = 10000 };
+				   .half_life = LIMIT_FUNCTIONS };
 	struct fit *f = fit_new(&rules);
+	struct fit_node n;
+	uint32_t nodes = 0;
 
 	workload_teach_items(w, f);
-	for (uint32_t i = 0; i < w->nfunctions; i++) {
+	for (uint32_t i = 0; i < WARM; i++) {
 		uint64_t start = clock_ns();
 
 		fit_call(f, w->functions[i].items, 1, i);
-		call_us[i] = (double)(clock_ns() - start) / 1e3;
-	}
-	for (int made = 0; made < NODES;) {
-		struct fit_step step = fit_plan(f);
-
-		if (step.action == FIT_DROP)
-			fit_drop(f, step.node);
-		else if (step.action == FIT_MAKE && ++made)
-			fit_make(f, step.items, step.parent);
+		took(call, start);
+		if (fit_nodes(f) < (int)(NODES * (i + 1) / WARM))
+			step(f, grow);
 		else
-			break;
+			(void)fit_plan(f); /* takes the new closure into account */
 	}
+	for (int i = 0; i < fit_nodes(f); i++)
+		nodes += fit_node(f, i, &n);
 	fit_budget(f, fit_bytes(f));
+	printf("{\n  \"closures\": %d, \"nodes\": %u,\n", LIMIT_FUNCTIONS, nodes);
 	return f;
-}
-
-static void apply(struct fit *f, const struct fit_step *step)
-{
-	if (step->action == FIT_DROP)
-		fit_drop(f, step->node);
-	else if (step->action == FIT_MAKE)
-		fit_make(f, step->items, step->parent);
 }
 
 int main(void)
 {
-	double *call_us = mem_zero(FUNCTIONS, sizeof(double));
-	double *choose_us = mem_zero(FUNCTIONS, sizeof(double)), step_us[STEPS];
+	struct times choose = { 0 }, call = { 0 }, again = { 0 }, grow = { 0 }, full = { 0 },
+		     forget = { 0 };
 	struct workload w;
 	struct fit *f;
-	uint64_t saved;
+	uint64_t saved, start;
 
-	workload_generate(&w, FUNCTIONS, 0);
-	f = grown(&w, call_us);
-	for (uint32_t i = 0; i < FUNCTIONS; i++) {
-		uint64_t start = clock_ns();
-
+	workload_generate(&w, GENERATED, 0);
+	must(distinct(&w) > LIMIT_FUNCTIONS);
+	f = filled(&w, &call, &grow);
+	for (uint32_t i = 0; i < WARM; i++) {
+		start = clock_ns();
 		(void)fit_choose(f, w.functions[i].items, &saved);
-		choose_us[i] = (double)(clock_ns() - start) / 1e3;
+		took(&choose, start);
 	}
 	for (uint32_t i = 0; i < STEPS; i++) {
-		struct fit_step step;
-		uint64_t start;
-
-		fit_call(f, w.functions[i * 37 % FUNCTIONS].items, 3, FUNCTIONS + i);
 		start = clock_ns();
-		step = fit_plan(f);
-		apply(f, &step);
-		step_us[i] = (double)(clock_ns() - start) / 1e3;
+		fit_call(f, w.functions[WARM + i].items, 1, WARM + 2 * i);
+		took(&call, start);
+		step(f, &full);
+		start = clock_ns();
+		fit_call(f, w.functions[i * 37 % WARM].items, 3, WARM + 2 * i + 1);
+		took(&again, start);
+		step(f, &full);
 	}
-	printf("{\n  \"functions\": %d, \"nodes\": %d,\n", FUNCTIONS, fit_nodes(f));
-	put("choose_us", choose_us, FUNCTIONS, ",");
-	put("call_us", call_us, FUNCTIONS, ",");
-	put("grow_step_us", step_us, STEPS, "");
+	start = clock_ns();
+	fit_call(f, w.functions[WARM + STEPS].items, 1, 2 * LIMIT_FUNCTIONS);
+	took(&forget, start);
+	put("choose_us", &choose, ",");
+	put("new_closure_us", &call, ",");
+	put("known_closure_us", &again, ",");
+	put("step_while_filling_us", &grow, ",");
+	put("step_when_full_us", &full, ",");
+	put("forget_half_us", &forget, "");
 	puts("}");
 	fit_free(f);
 	workload_done(&w);
-	free(call_us);
-	free(choose_us);
 	return 0;
 }

@@ -18,7 +18,9 @@ static void item_done(struct fit_item *i)
 	for (uint32_t k = 0; k < i->nclosures; k++)
 		fit_set_done(&i->closures[k]);
 	free(i->closures);
-	free(i->views);
+	free(i->views.v);
+	free(i->nodes.v);
+	free(i->candidates.v);
 }
 
 void fit_free(struct fit *f)
@@ -38,6 +40,9 @@ void fit_free(struct fit *f)
 	fit_table_done(&f->by_set);
 	fit_table_done(&f->by_raw);
 	fit_table_done(&f->by_candidate);
+	free(f->heap);
+	free(f->pile.v);
+	free(f->piled);
 	free(f->items);
 	free(f->demands);
 	free(f->views);
@@ -54,12 +59,12 @@ void fit_budget(struct fit *f, uint64_t bytes)
 int fit_choose(const struct fit *f, struct policy_set items, uint64_t *out_us)
 {
 	struct fit_set set = fit_set_of(f, items);
-	int best = -1;
+	struct fit_walk w = fit_walk_nodes(&set);
+	int32_t best = -1, n;
 
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		if (f->nodes[i].alive && f->nodes[i].set.us > fit_view_us(f, best) &&
-		    fit_set_within(&f->nodes[i].set, &set))
-			best = (int)i;
+	while ((n = fit_next_within(f, &w, &set)) >= 0)
+		if (fit_better(f, n, best))
+			best = n;
 	*out_us = fit_view_us(f, best);
 	fit_set_done(&set);
 	return best;
@@ -85,6 +90,11 @@ bool fit_node(const struct fit *f, int node, struct fit_node *out)
 	return true;
 }
 
+bool fit_is_behind(const struct fit *f)
+{
+	return f->nsuggested < f->ndemands;
+}
+
 int fit_nodes(const struct fit *f)
 {
 	return (int)f->nnodes;
@@ -99,7 +109,15 @@ double fit_value(const struct fit *f)
 {
 	double sum = 0;
 
-	for (uint32_t i = 0; i < f->nviews; i++)
-		sum += fit_weight(f, &f->views[i]) * (double)fit_view_us(f, f->views[i].best);
+	for (uint32_t d = 0; d < f->ndemands; d++) {
+		struct fit_demand demand = f->demands[d];
+
+		fit_weigh_one(f, &demand);
+		for (uint32_t i = 0; i < demand.nviews; i++) {
+			const struct fit_view *v = &f->views[demand.first_view + i];
+
+			sum += demand.part[v->left_out] * (double)fit_view_us(f, v->best);
+		}
+	}
 	return sum * f->scale;
 }

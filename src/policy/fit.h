@@ -70,6 +70,9 @@ struct fit_step {
  * as much per byte. What is in use is never dropped, nor what is above it. */
 #define FIT_HYSTERESIS 1.1
 struct fit_step fit_plan(struct fit *f);
+/* A step takes only so many new closures into account: there is more to plan, though the last step
+ * was FIT_NOTHING. */
+bool fit_is_behind(const struct fit *f);
 
 /* Returns the node's number: stable, and used again only after it was dropped. */
 int fit_make(struct fit *f, struct policy_set items, int parent);

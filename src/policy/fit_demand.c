@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is remembered of calls: how much each closure is asked for, the views of it that the value
- * is measured by, and the candidates that it suggests.
+ * What is remembered of calls: how much each closure is asked for, and the views of it that the
+ * value is measured by.
  */
 #include <string.h>
 
@@ -9,24 +9,22 @@
 #include "base/mem.h"
 #include "policy/fit_priv.h"
 
-/* Items cheaper than this are in a node only when dearer ones need them: they save nothing, and
- * keep calls out. */
-#define WORTH_US 100
 /* Of a call's weight so much is on so many copies, which lose each package with this chance. Chosen
  * by the six splits of docs/TREE.md together; their neighbours differ by less than 3 %. */
 #define LEFT_OUT 0.5
 #define COPIES 8
+#define ALL_COPIES 8000 /* each closure has fewer when there are many: they add up all the same */
 #define LOSES_PERCENT 30
-#define FEW 3	     /* calls: up to then what others suggest may change; then it is known */
-#define COMPARED 512 /* closures that a new one is intersected with: of more, some by chance */
-#define HEAVY 6	     /* of a call's packages are joined in pairs */
+#define FEW 3 /* calls: up to then what others suggest may change; then it is known */
 
 void fit_item(struct fit *f, uint32_t item, uint64_t us, uint64_t bytes)
 {
-	if (item >= f->nitems) {
-		f->items = mem_resize(f->items, (item + 1) * sizeof(*f->items));
-		memset(f->items + f->nitems, 0, (item + 1 - f->nitems) * sizeof(*f->items));
-		f->nitems = item + 1;
+	while (item >= f->nitems) {
+		f->items = fit_more(f->items, f->nitems, sizeof(*f->items));
+		f->pile.v = fit_more(f->pile.v, f->nitems, sizeof(*f->pile.v));
+		f->piled = fit_more(f->piled, f->nitems, 1);
+		f->piled[f->nitems] = 0;
+		f->items[f->nitems++] = (struct fit_item){ 0 };
 	}
 	f->items[item].us = us;
 	f->items[item].bytes = bytes;
@@ -41,9 +39,9 @@ void fit_closure(struct fit *f, uint32_t item, struct policy_set closure)
 	i->closures[i->nclosures++] = fit_set_of(f, closure);
 }
 
-/* The item's largest known closure that lies in the set; false: it cannot be imported there. */
-static bool closure_in(const struct fit *f, uint32_t item, const struct fit_set *set,
-		       struct policy_set *out)
+/* The item's largest known closure that lies in the set; NULL: it cannot be imported there. */
+static const struct fit_set *closure_in(const struct fit *f, uint32_t item,
+					const struct fit_set *set)
 {
 	const struct fit_item *i = &f->items[item];
 	const struct fit_set *best = NULL;
@@ -51,166 +49,24 @@ static bool closure_in(const struct fit *f, uint32_t item, const struct fit_set 
 	for (uint32_t k = 0; k < i->nclosures; k++)
 		if ((!best || i->closures[k].n > best->n) && fit_set_within(&i->closures[k], set))
 			best = &i->closures[k];
-	if (best)
-		*out = fit_set_plain(best);
 	return best;
 }
 
-/* A set under construction: marks by item, and the list. */
-struct pile {
-	uint32_t *v, n;
-	uint8_t *has;
-};
-
-static void pile_init(struct pile *p, const struct fit *f)
+const struct fit_set **fit_closures_in(const struct fit *f, const struct fit_set *set)
 {
-	p->v = mem_zero(f->nitems + 1, sizeof(*p->v));
-	p->has = mem_zero(f->nitems + 1, 1);
-	p->n = 0;
-}
+	const struct fit_set **out = mem_zero(set->n + 1, sizeof(struct fit_set *));
 
-static void pile_done(struct pile *p)
-{
-	free(p->v);
-	free(p->has);
-}
-
-static void pile_put(struct pile *p, struct policy_set s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (!p->has[s.v[i]]) {
-			p->has[s.v[i]] = 1;
-			p->v[p->n++] = s.v[i];
-		}
-}
-
-static int by_number(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* As a set, valid until the next pile_put(); the pile is empty again. */
-static struct policy_set pile_take(struct pile *p)
-{
-	struct policy_set s = { p->v, p->n };
-
-	qsort(p->v, p->n, sizeof(*p->v), by_number);
-	for (uint32_t i = 0; i < p->n; i++)
-		p->has[p->v[i]] = 0;
-	p->n = 0;
-	return s;
-}
-
-static void candidate_add(struct fit *f, struct policy_set items)
-{
-	struct fit_candidate c = { 0 };
-	bool fresh;
-	uint32_t *slot = fit_table_find(&f->by_candidate, fit_set_hash(items), &fresh);
-
-	if (!fresh || items.n == 0)
-		return;
-	c.set = fit_set_of(f, items);
-	fit_candidate_place(f, &c);
-	c.gain = fit_gain(f, &c.set, &c.lone);
-	f->candidates = fit_more(f->candidates, f->ncandidates, sizeof(c));
-	*slot = f->ncandidates;
-	f->candidates[f->ncandidates++] = c;
-}
-
-/* What of the set can be imported and is worth it, as a candidate. */
-static void suggest(struct fit *f, struct pile *p, struct policy_set raw)
-{
-	bool fresh;
-	struct fit_set set;
-
-	fit_table_find(&f->by_raw, fit_set_hash(raw), &fresh);
-	if (!fresh || raw.n == 0)
-		return;
-	set = fit_set_of(f, raw);
-	for (uint32_t i = 0; i < set.n; i++) {
-		struct policy_set c;
-
-		if (f->items[set.v[i]].us >= WORTH_US && closure_in(f, set.v[i], &set, &c))
-			pile_put(p, c);
-	}
-	candidate_add(f, pile_take(p));
-	fit_set_done(&set);
-}
-
-static uint32_t random_below(struct fit *f, uint32_t n)
-{
-	f->seed = f->seed * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)((f->seed >> 33) * (uint64_t)n >> 31);
-}
-
-static void suggest_common(struct fit *f, struct pile *p, const struct fit_set *a)
-{
-	uint32_t *common = mem_zero(a->n + 1, sizeof(*common));
-
-	for (uint32_t k = 0; k < f->ndemands && k < COMPARED; k++) {
-		uint32_t d = f->ndemands <= COMPARED ? k : random_below(f, f->ndemands);
-		const struct fit_set *b = &f->demands[d].set;
-		uint32_t n = 0, i = 0, j = 0;
-
-		while (i < a->n && j < b->n) {
-			if (a->v[i] == b->v[j])
-				common[n++] = a->v[i];
-			if (a->v[i] <= b->v[j])
-				i++;
-			else
-				j++;
-		}
-		suggest(f, p, (struct policy_set){ common, n });
-	}
-	free(common);
-}
-
-/* The closures of its items, and pairs of the heaviest. */
-static void suggest_parts(struct fit *f, struct pile *p, const struct fit_set *set)
-{
-	struct fit_set heavy[HEAVY + 1];
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < set->n; i++) {
-		struct policy_set c;
-		struct fit_set part;
-		uint32_t at;
-
-		if (f->items[set->v[i]].us < WORTH_US || !closure_in(f, set->v[i], set, &c))
-			continue;
-		suggest(f, p, c);
-		part = fit_set_of(f, c);
-		for (at = n; at > 0 && heavy[at - 1].us < part.us; at--)
-			heavy[at] = heavy[at - 1];
-		heavy[at] = part;
-		if (++n > HEAVY)
-			fit_set_done(&heavy[--n]);
-	}
-	for (uint32_t i = 0; i < n; i++)
-		for (uint32_t j = 0; j < i; j++) {
-			struct policy_set both;
-
-			pile_put(p, fit_set_plain(&heavy[i]));
-			pile_put(p, fit_set_plain(&heavy[j]));
-			both = pile_take(p);
-			candidate_add(f, both);
-		}
-	for (uint32_t i = 0; i < n; i++)
-		fit_set_done(&heavy[i]);
+	for (uint32_t i = 0; i < set->n; i++)
+		out[i] = closure_in(f, set->v[i], set);
+	return out;
 }
 
 void fit_view_index(struct fit *f, uint32_t view)
 {
 	const struct fit_set *set = &f->views[view].set;
 
-	for (uint32_t i = 0; i < set->n; i++) {
-		struct fit_item *item = &f->items[set->v[i]];
-
-		item->views = fit_more(item->views, item->nviews, sizeof(*item->views));
-		item->views[item->nviews++] = view;
-	}
+	for (uint32_t i = 0; i < set->n; i++)
+		fit_list_put(&f->items[set->v[i]].views, view);
 }
 
 static void view_add(struct fit *f, struct policy_set items, bool left_out)
@@ -225,69 +81,52 @@ static void view_add(struct fit *f, struct policy_set items, bool left_out)
 	fit_view_refresh(f, f->nviews - 1);
 }
 
-/* The items that no other of the set needs, their number returned. */
-static uint32_t tops(const struct fit *f, const struct fit_set *set, uint32_t *out)
+/* Marks the items that another of the set needs. */
+static uint8_t *needed(struct fit *f, const struct fit_set *set, const struct fit_set *const *own)
 {
-	uint32_t n = 0;
+	uint8_t *out = mem_zero(set->n + 1, 1);
 
-	for (uint32_t i = 0; i < set->n; i++) {
-		bool needed = false;
-
-		for (uint32_t j = 0; j < set->n && !needed; j++) {
-			struct policy_set c;
-
-			needed = i != j && closure_in(f, set->v[j], set, &c) &&
-				 policy_set_has(c, set->v[i]);
-		}
-		if (!needed)
-			out[n++] = set->v[i];
-	}
-	return n;
+	for (uint32_t j = 0; j < set->n; j++)
+		for (uint32_t i = 0, k = 0; own[j] && i < set->n && k < own[j]->n; i++)
+			if (set->v[i] == own[j]->v[k]) {
+				out[i] |= i != j;
+				k++;
+			}
+	return out;
 }
 
 /* The call as it might have been. */
-static void view_varied(struct fit *f, struct pile *p, const struct fit_set *set,
-			struct policy_set top)
+static void view_varied(struct fit *f, const struct fit_set *set, const struct fit_set *const *own,
+			const uint8_t *is_needed)
 {
-	struct policy_set c;
-
-	for (size_t i = 0; i < top.n; i++)
-		if (random_below(f, 100) >= LOSES_PERCENT && closure_in(f, top.v[i], set, &c))
-			pile_put(p, c);
+	for (uint32_t i = 0; i < set->n; i++)
+		if (!is_needed[i] && fit_random(f, 100) >= LOSES_PERCENT && own[i])
+			fit_pile_put(f, own[i]);
 	if (f->ndemands > 1) {
-		const struct fit_set *other = &f->demands[random_below(f, f->ndemands - 1)].set;
+		const struct fit_set *other = &f->demands[fit_random(f, f->ndemands - 1)].set, *c;
 
-		if (other->n && closure_in(f, other->v[random_below(f, other->n)], other, &c))
-			pile_put(p, c);
+		c = other->n ? closure_in(f, other->v[fit_random(f, other->n)], other) : NULL;
+		if (c)
+			fit_pile_put(f, c);
 	}
-	view_add(f, pile_take(p), true);
+	view_add(f, fit_pile_take(f), true);
 }
 
-static void views_add(struct fit *f, struct pile *p, const struct fit_set *set)
-{
-	uint32_t *top = mem_zero(set->n + 1, sizeof(*top)), n = tops(f, set, top);
-
-	view_add(f, fit_set_plain(set), false);
-	for (int i = 0; i < COPIES; i++)
-		view_varied(f, p, set, (struct policy_set){ top, n });
-	free(top);
-}
-
-static uint32_t demand_add(struct fit *f, struct policy_set items)
+static struct fit_demand *demand_add(struct fit *f, struct policy_set items)
 {
 	struct fit_demand d = { .set = fit_set_of(f, items), .first_view = f->nviews };
-	struct pile p;
+	auto_free const struct fit_set **own = fit_closures_in(f, &d.set);
+	auto_free uint8_t *is_needed = needed(f, &d.set, own);
+	uint32_t copies;
 
-	pile_init(&p, f);
 	f->demands = fit_more(f->demands, f->ndemands, sizeof(d));
 	f->demands[f->ndemands++] = d;
-	views_add(f, &p, &d.set);
+	copies = f->ndemands * COPIES > ALL_COPIES ? ALL_COPIES / f->ndemands : COPIES;
+	view_add(f, items, false);
+	for (uint32_t i = 0; i < copies || i < 1; i++)
+		view_varied(f, &d.set, own, is_needed);
 	f->demands[f->ndemands - 1].nviews = f->nviews - d.first_view;
-	suggest(f, &p, items);
-	suggest_common(f, &p, &d.set);
-	suggest_parts(f, &p, &d.set);
-	pile_done(&p);
-	return f->ndemands - 1;
+	return &f->demands[f->ndemands - 1];
 }
 
 static double demand_weight(const struct fit *f, const struct fit_demand *d)
@@ -305,16 +144,24 @@ static double demand_weight(const struct fit *f, const struct fit_demand *d)
 
 /* The more often a closure comes as it is, the less is to be expected of others like it: no more
  * than one call's half. */
-static double view_part(const struct fit *f, double weight, bool left_out)
+void fit_weigh_one(const struct fit *f, struct fit_demand *d)
 {
+	double weight = demand_weight(f, d);
 	double varied = LEFT_OUT * (weight * f->scale > 1 ? 1 / f->scale : weight);
 
-	return left_out ? varied / COPIES : weight - varied;
+	d->part[false] = weight - varied;
+	d->part[true] = varied / (d->nviews - 1);
+}
+
+void fit_weigh(struct fit *f)
+{
+	for (uint32_t i = 0; i < f->ndemands; i++)
+		fit_weigh_one(f, &f->demands[i]);
 }
 
 double fit_weight(const struct fit *f, const struct fit_view *v)
 {
-	return view_part(f, demand_weight(f, &f->demands[v->demand]), v->left_out);
+	return f->demands[v->demand].part[v->left_out];
 }
 
 /* 2^-x, by straight lines between the powers; with libm every start of the command line would pay
@@ -342,52 +189,64 @@ static void set_now(struct fit *f, double now)
 		f->candidates[i].gain *= f->scale;
 	f->epoch = now;
 	f->scale = 1;
+	fit_weigh(f);
 }
 
-/* Bounds of what the demand's views could use rise with its weight; what only one demand had
- * suggested is judged anew when it comes a second time, by itself or by another. */
-static void bounds_rise(struct fit *f, const struct fit_demand *d, double before)
+/* Bounds of what the view could use rise with its weight; what only one demand had suggested is
+ * judged anew when it comes a second time, by itself or by another. */
+static void bounds_rise(struct fit *f, const struct fit_view *view, double more, bool few)
 {
-	double now = demand_weight(f, d);
+	struct fit_walk w = fit_walk_candidates(&view->set);
+	uint64_t now_us = fit_view_us(f, view->best);
+	uint32_t i;
 
-	for (uint32_t c = 0; c < f->ncandidates; c++) {
-		struct fit_candidate *cand = &f->candidates[c];
+	while (fit_walk_next(f, &w, &i)) {
+		struct fit_candidate *c = &f->candidates[i];
 
-		for (uint32_t v = d->first_view; v < d->first_view + d->nviews; v++) {
-			const struct fit_view *view = &f->views[v];
-
-			if (!fit_set_within(&cand->set, &view->set))
-				continue;
-			if (cand->lone && d->calls <= FEW) {
-				cand->gain = fit_gain(f, &cand->set, &cand->lone);
-				break;
-			}
-			if (cand->set.us > fit_view_us(f, view->best))
-				cand->gain += (view_part(f, now, view->left_out) -
-					       view_part(f, before, view->left_out)) *
-					      (double)(cand->set.us - fit_view_us(f, view->best));
+		if ((c->set.us <= now_us && !(c->lone && few)) || c->judged == f->ncalls ||
+		    !fit_set_within(&c->set, &view->set))
+			continue;
+		if (c->lone && few) {
+			c->gain = fit_gain(f, &c->set, &c->lone);
+			c->judged = f->ncalls;
+		} else {
+			c->gain += more * (double)(c->set.us - now_us);
 		}
 	}
+}
+
+static struct fit_demand *demand_of(struct fit *f, struct policy_set items)
+{
+	uint64_t hash = fit_set_hash(items);
+	const uint32_t *known = fit_table_get(&f->by_set, hash);
+	bool fresh;
+
+	if (known)
+		return &f->demands[*known];
+	fit_forget_demands(f);
+	*fit_table_find(&f->by_set, hash, &fresh) = f->ndemands;
+	return demand_add(f, items);
 }
 
 void fit_call(struct fit *f, struct policy_set items, double calls, double now)
 {
 	struct fit_demand *d;
-	bool fresh;
-	uint32_t *slot;
-	double before;
+	double before[2];
 
 	set_now(f, now);
-	fit_forget(f);
-	slot = fit_table_find(&f->by_set, fit_set_hash(items), &fresh);
-	if (fresh)
-		*slot = demand_add(f, items);
-	d = &f->demands[*slot];
-	before = demand_weight(f, d);
+	f->ncalls++;
+	d = demand_of(f, items);
+	fit_weigh_one(f, d);
+	memcpy(before, d->part, sizeof(before));
 	d->weight += calls / f->scale;
 	d->last = now;
 	d->calls += calls > 1 ? 2 : 1;
-	bounds_rise(f, d, before);
+	fit_weigh_one(f, d);
+	for (uint32_t i = 0; i < d->nviews; i++) {
+		const struct fit_view *v = &f->views[d->first_view + i];
+
+		bounds_rise(f, v, d->part[v->left_out] - before[v->left_out], d->calls <= FEW);
+	}
 	if (d->calls <= FEW)
-		fit_support_grew(f, *slot);
+		fit_support_grew(f, (uint32_t)(d - f->demands));
 }

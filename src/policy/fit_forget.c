@@ -38,7 +38,9 @@ static void forget_candidates(struct fit *f)
 	limit = middle(worth, n);
 	fit_table_done(&f->by_candidate);
 	fit_table_done(&f->by_raw);
-	f->ncandidates = 0;
+	f->ncandidates = f->wanted = 0;
+	for (uint32_t i = 0; i < f->nitems; i++)
+		f->items[i].candidates.n = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		struct fit_candidate c = f->candidates[i];
 
@@ -48,6 +50,7 @@ static void forget_candidates(struct fit *f)
 		}
 		*fit_table_find(&f->by_candidate, fit_set_hash(fit_set_plain(&c.set)),
 				&fresh) = f->ncandidates;
+		fit_list_put(&f->items[fit_key(f, &c.set)].candidates, f->ncandidates);
 		f->candidates[f->ncandidates++] = c;
 	}
 	free(worth);
@@ -64,7 +67,7 @@ static void keep_views(struct fit *f, const struct fit_demand *d, uint32_t numbe
 
 static void forget_demands(struct fit *f)
 {
-	uint32_t n = f->ndemands;
+	uint32_t n = f->ndemands, suggested = 0;
 	double *weight = mem_zero(n, sizeof(*weight)), limit;
 	bool fresh;
 
@@ -73,7 +76,7 @@ static void forget_demands(struct fit *f)
 	limit = middle(weight, n);
 	fit_table_done(&f->by_set);
 	for (uint32_t i = 0; i < f->nitems; i++)
-		f->items[i].nviews = 0;
+		f->items[i].views.n = 0;
 	f->ndemands = f->nviews = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		struct fit_demand d = f->demands[i];
@@ -89,16 +92,22 @@ static void forget_demands(struct fit *f)
 				&fresh) = f->ndemands;
 		keep_views(f, &d, f->ndemands);
 		d.first_view = f->nviews - d.nviews;
+		suggested += i < f->nsuggested;
 		f->demands[f->ndemands++] = d;
 	}
+	f->nsuggested = suggested;
 	free(weight);
 	fit_support_anew(f);
 }
 
-void fit_forget(struct fit *f)
+void fit_forget_candidates(struct fit *f)
 {
 	if (f->ncandidates > LIMIT_CANDIDATES)
 		forget_candidates(f);
+}
+
+void fit_forget_demands(struct fit *f)
+{
 	if (f->ndemands == LIMIT_FUNCTIONS)
 		forget_demands(f);
 }

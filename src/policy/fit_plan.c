@@ -15,6 +15,8 @@
 /* So many gains are counted at most for one step while nodes are processes: time is limited, and
  * the next step goes on from there. */
 #define LOOKS 64
+/* So many candidates of new closures are added for one step; beyond, the closure's rest. */
+#define SUGGESTED 128
 #define ROUNDS 6
 
 /* What the set as a node would save now, in us of calls. */
@@ -24,13 +26,13 @@ double fit_gain(const struct fit *f, const struct fit_set *set, bool *out_lone)
 	double sum = 0, left_out = 0, owners = 0;
 	uint32_t owner = FIT_NOBODY, having = 0;
 
-	for (uint32_t i = 0; i < rarest->nviews; i++) {
-		const struct fit_view *v = &f->views[rarest->views[i]];
+	for (uint32_t i = 0; i < rarest->views.n; i++) {
+		const struct fit_view *v = &f->views[rarest->views.v[i]];
 		uint64_t now_us;
 
 		if (!fit_set_within(set, &v->set))
 			continue;
-		if (f->demands[v->demand].first_view == rarest->views[i] && having++ == 0)
+		if (!v->left_out && having++ == 0)
 			owner = v->demand;
 		now_us = fit_view_us(f, v->best);
 		if (set->us <= now_us)
@@ -89,36 +91,78 @@ static struct fit_candidate *paying(const struct fit *f)
 	return best;
 }
 
-/* The best of those that were not tried since fit.look moved on. */
-static struct fit_candidate *best_candidate(struct fit *f, uint64_t most_bytes)
+static bool is_better(const struct fit_rank *a, const struct fit_rank *b)
 {
-	for (;;) {
-		struct fit_candidate *best = NULL;
-		bool enough = !f->rules.on_paper && f->looks >= LOOKS;
-		double most = 0;
+	return a->worth > b->worth || (a->worth == b->worth && a->candidate < b->candidate);
+}
 
-		for (uint32_t i = 0; i < f->ncandidates; i++) {
-			struct fit_candidate *c = &f->candidates[i];
-			double bytes;
+/* The one at this place is worth less than before. */
+static void heap_sink(struct fit *f, uint32_t at)
+{
+	struct fit_rank x = f->heap[at];
 
-			if (c->gain <= 0 || c->node >= 0 || c->tried == f->look ||
-			    (enough && c->looked != f->look))
-				continue;
-			bytes = fit_cost(f, c);
-			if (c->gain > most * bytes && room_for(f, c) <= (double)most_bytes) {
-				best = c;
-				most = c->gain / bytes;
-			}
-		}
-		if (!best || best->looked == f->look)
-			return best;
-		best->gain = fit_gain(f, &best->set, &best->lone);
-		best->looked = f->look;
-		f->looks++;
-		if (best->gain * f->scale <
-		    WORTH * (double)(best->set.us - fit_view_us(f, best->parent)))
-			best->gain = 0;
+	for (uint32_t child; (child = 2 * at + 1) < f->nheap; at = child) {
+		if (child + 1 < f->nheap && is_better(&f->heap[child + 1], &f->heap[child]))
+			child++;
+		if (!is_better(&f->heap[child], &x))
+			break;
+		f->heap[at] = f->heap[child];
 	}
+	f->heap[at] = x;
+}
+
+static void heap_pop(struct fit *f)
+{
+	f->heap[0] = f->heap[--f->nheap];
+	if (f->nheap)
+		heap_sink(f, 0);
+}
+
+/* All candidates that may be of use and find room, in a new look. */
+static void heap_fill(struct fit *f, uint64_t most_bytes)
+{
+	if (f->heap_room < f->ncandidates) {
+		f->heap_room = 2 * f->ncandidates;
+		f->heap = mem_resize(f->heap, f->heap_room * sizeof(*f->heap));
+	}
+	f->nheap = 0;
+	for (uint32_t i = 0; i < f->ncandidates; i++) {
+		const struct fit_candidate *c = &f->candidates[i];
+
+		if (c->gain > 0 && c->node < 0 && c->tried != f->look &&
+		    room_for(f, c) <= (double)most_bytes)
+			f->heap[f->nheap++] = (struct fit_rank){ c->gain / fit_cost(f, c), i };
+	}
+	for (uint32_t i = f->nheap / 2; i-- > 0;)
+		heap_sink(f, i);
+}
+
+static void look_at(struct fit *f, struct fit_candidate *c)
+{
+	c->gain = fit_gain(f, &c->set, &c->lone);
+	c->looked = f->look;
+	f->looks++;
+	if (c->gain * f->scale < WORTH * (double)(c->set.us - fit_view_us(f, c->parent)))
+		c->gain = 0;
+}
+
+/* The best of the heap; once LOOKS gains were counted, the best of those. NULL: none is left. */
+static struct fit_candidate *heap_best(struct fit *f)
+{
+	while (f->nheap) {
+		struct fit_candidate *c = &f->candidates[f->heap[0].candidate];
+
+		if (c->looked == f->look && c->gain > 0)
+			return c;
+		if (c->looked == f->look || (!f->rules.on_paper && f->looks >= LOOKS)) {
+			heap_pop(f);
+			continue;
+		}
+		look_at(f, c);
+		f->heap[0].worth = c->gain / fit_cost(f, c);
+		heap_sink(f, 0);
+	}
+	return NULL;
 }
 
 /* What goes with each node: us of calls lost, bytes freed; bytes < 0: it may not go. */
@@ -231,13 +275,12 @@ static struct fit_step drop(int32_t node)
 static bool moves(const struct fit *f, int32_t node)
 {
 	const struct fit_place *n = &f->nodes[node];
+	struct fit_walk w = fit_walk_nodes(&n->set);
 	unsigned int below;
+	int32_t p;
 
-	for (uint32_t i = 0; i < f->nnodes; i++) {
-		const struct fit_place *p = &f->nodes[i];
-
-		if (!p->alive || p->set.n >= n->set.n || fit_saved(f, n, p->set.bytes) == 0 ||
-		    !fit_set_within(&p->set, &n->set))
+	while ((p = fit_next_within(f, &w, &n->set)) >= 0) {
+		if (f->nodes[p].set.n >= n->set.n || fit_saved(f, n, f->nodes[p].set.bytes) == 0)
 			continue;
 		below = fit_height(f, node);
 		return below < LIMIT_TREE_DEPTH &&
@@ -250,45 +293,82 @@ static bool moves(const struct fit *f, int32_t node)
 
 /* What is dropped first: what is too much; else what would take less below a node that came later:
  * its set, cheaper now, is made again. */
-static int32_t surplus(const struct fit *f, const struct going *g)
+static int32_t surplus(struct fit *f, const struct going *g)
 {
 	if (f->bytes > f->rules.budget_bytes)
 		return cheapest(f, g);
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		if (f->nodes[i].alive && g[i].bytes > 0 && moves(f, (int32_t)i))
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		if (!f->nodes[i].alive || !f->nodes[i].may_move || g[i].bytes <= 0)
+			continue;
+		if (moves(f, (int32_t)i))
 			return (int32_t)i;
+		f->nodes[i].may_move = false;
+	}
 	return -1;
+}
+
+/* Make it, or drop what is in its way; FIT_NOTHING: that is worth more. */
+static struct fit_step place(struct fit *f, const struct fit_candidate *c, const struct going *g)
+{
+	int32_t node;
+
+	if (room_for(f, c) <= (double)(f->rules.budget_bytes - f->bytes))
+		return make(c);
+	node = first_to_go(f, c, g);
+	if (node < 0)
+		return (struct fit_step){ .action = FIT_NOTHING };
+	f->wanted = (uint32_t)(c - f->candidates) + 1;
+	return drop(node);
+}
+
+/* What something was dropped for comes next, though what went may be worth more per byte: else the
+ * two would take turns. */
+static struct fit_step go_on(struct fit *f, const struct going *g)
+{
+	struct fit_candidate *c = f->wanted ? &f->candidates[f->wanted - 1] : NULL;
+
+	f->wanted = 0;
+	if (!c || c->node >= 0)
+		return (struct fit_step){ .action = FIT_NOTHING };
+	look_at(f, c);
+	return c->gain > 0 ? place(f, c, g) : (struct fit_step){ .action = FIT_NOTHING };
 }
 
 static struct fit_step plan(struct fit *f, const struct going *g)
 {
 	uint64_t budget = f->rules.budget_bytes, room = budget - f->bytes;
 	struct fit_candidate *c = paying(f);
+	struct fit_step step;
 
 	if (c && room_for(f, c) <= (double)room)
 		return make(c);
 	f->look++;
 	f->looks = 0;
-	for (int i = 0; i < TRIES && (c = best_candidate(f, budget - f->rules.root_bytes)); i++) {
-		int32_t node;
-
-		if (room_for(f, c) <= (double)room)
-			return make(c);
-		node = first_to_go(f, c, g);
-		if (node >= 0)
-			return drop(node);
+	step = go_on(f, g);
+	heap_fill(f, budget - f->rules.root_bytes);
+	for (int i = 0; step.action == FIT_NOTHING && i < TRIES && (c = heap_best(f)); i++) {
+		step = place(f, c, g);
 		c->tried = f->look;
+		heap_pop(f);
 	}
-	c = best_candidate(f, room);
-	return c ? make(c) : (struct fit_step){ .action = FIT_NOTHING };
+	if (step.action != FIT_NOTHING)
+		return step;
+	heap_fill(f, room);
+	c = heap_best(f);
+	return c ? make(c) : step;
 }
 
 struct fit_step fit_plan(struct fit *f)
 {
-	struct going *g = losses(f);
-	int32_t node = surplus(f, g);
 	struct fit_step step = { .action = FIT_NOTHING };
+	struct going *g;
+	int32_t node;
 
+	fit_weigh(f);
+	fit_forget_candidates(f);
+	fit_suggest(f, SUGGESTED);
+	g = losses(f);
+	node = surplus(f, g);
 	if (node >= 0)
 		step = drop(node);
 	else if (f->bytes <= f->rules.budget_bytes)
@@ -317,8 +397,10 @@ static void grow(struct fit *f)
 	for (;;) {
 		f->look++;
 		c = f->bytes < f->rules.budget_bytes ? paying(f) : NULL;
-		if (f->bytes < f->rules.budget_bytes && !c)
-			c = best_candidate(f, f->rules.budget_bytes - f->bytes);
+		if (f->bytes < f->rules.budget_bytes && !c) {
+			heap_fill(f, f->rules.budget_bytes - f->bytes);
+			c = heap_best(f);
+		}
 		if (!c)
 			break;
 		fit_make(f, fit_set_plain(&c->set), c->parent);
@@ -402,6 +484,11 @@ void fit_solve(struct fit *f)
 	struct kept best = { 0 };
 
 	must(f->rules.on_paper);
+	fit_weigh(f);
+	while (fit_is_behind(f)) {
+		fit_suggest(f, SUGGESTED);
+		fit_forget_candidates(f);
+	}
 	solve(f, f->rules.budget_bytes, &best);
 	keep_restore(f, &best);
 	keep_done(&best);

@@ -125,3 +125,37 @@ void *fit_more(void *list, uint32_t n, size_t size)
 	/* room for one more: doubled whenever n is a power of two */
 	return n & (n - 1) ? list : mem_resize(list, (n ? 2 * (size_t)n : 1) * size);
 }
+
+void fit_pile_put(struct fit *f, const struct fit_set *set)
+{
+	for (uint32_t i = 0; i < set->n; i++)
+		if (!f->piled[set->v[i]]) {
+			f->piled[set->v[i]] = 1;
+			f->pile.v[f->pile.n++] = set->v[i];
+		}
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+struct policy_set fit_pile_take(struct fit *f)
+{
+	struct policy_set s = { f->pile.v, f->pile.n };
+
+	if (s.n)
+		qsort(f->pile.v, s.n, sizeof(*f->pile.v), by_number);
+	for (uint32_t i = 0; i < s.n; i++)
+		f->piled[s.v[i]] = 0;
+	f->pile.n = 0;
+	return s;
+}
+
+uint32_t fit_random(struct fit *f, uint32_t n)
+{
+	f->seed = f->seed * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)((f->seed >> 33) * (uint64_t)n >> 31);
+}

@@ -8,11 +8,18 @@
 #include "base/mem.h"
 #include "policy/fit_priv.h"
 
-#define LOSSES 32
+#define LOSSES 512 /* views that one dropped node leaves with less */
 
 uint64_t fit_view_us(const struct fit *f, int32_t node)
 {
 	return node < 0 ? 0 : f->nodes[node].set.us;
+}
+
+bool fit_better(const struct fit *f, int32_t node, int32_t than)
+{
+	uint64_t a = fit_view_us(f, node), b = fit_view_us(f, than);
+
+	return a > b || (a == b && a > 0 && node < than);
 }
 
 uint64_t fit_node_bytes(const struct fit *f, int32_t node)
@@ -51,14 +58,15 @@ unsigned int fit_height(const struct fit *f, int32_t node)
 
 int32_t fit_parent_for(const struct fit *f, const struct fit_set *set, unsigned int max_depth)
 {
-	int32_t best = -1;
+	struct fit_walk w = fit_walk_nodes(set);
+	int32_t best = -1, n;
 
-	for (uint32_t i = 0; i < f->nnodes; i++) {
-		const struct fit_place *n = &f->nodes[i];
+	while ((n = fit_next_within(f, &w, set)) >= 0) {
+		uint64_t bytes = f->nodes[n].set.bytes, most = fit_node_bytes(f, best);
 
-		if (n->alive && n->set.bytes > fit_node_bytes(f, best) && n->set.n < set->n &&
-		    fit_set_within(&n->set, set) && depth(f, (int32_t)i) <= max_depth)
-			best = (int32_t)i;
+		if ((bytes > most || (bytes == most && bytes > 0 && n < best)) &&
+		    f->nodes[n].set.n < set->n && depth(f, n) <= max_depth)
+			best = n;
 	}
 	return best;
 }
@@ -87,7 +95,10 @@ void fit_candidate_place(const struct fit *f, struct fit_candidate *c)
 /* A node has come below this parent, or goes from there: candidates of which it holds all items. */
 static void credit(struct fit *f, const struct fit_place *n, bool gone)
 {
-	for (uint32_t i = 0; i < f->ncandidates; i++) {
+	struct fit_walk w = fit_walk_candidates(&n->set);
+	uint32_t i;
+
+	while (fit_walk_next(f, &w, &i)) {
 		struct fit_candidate *c = &f->candidates[i];
 		uint64_t saved = c->set.n < n->set.n ? fit_saved(f, n, c->set.bytes) : 0;
 
@@ -124,14 +135,14 @@ static void detach(struct fit *f, int32_t node)
 	credit(f, n, true);
 	if (n->parent >= 0)
 		f->nodes[n->parent].children--;
+	for (node = n->parent; node >= 0; node = f->nodes[node].parent)
+		f->nodes[node].may_move = true; /* it may be less high now */
 }
 
-/* Does this node save the view anything? A left out view does not see what only its own call
- * suggests. */
+/* Does this node, all in the view, save it anything? A left out view does not see what only its own
+ * call suggests. */
 static bool counts(const struct fit *f, const struct fit_view *v, const struct fit_place *n)
 {
-	if (!fit_set_within(&n->set, &v->set))
-		return false;
 	if (!v->left_out || n->shared)
 		return true;
 	if (n->owner == v->demand)
@@ -148,26 +159,18 @@ void fit_view_refresh(struct fit *f, uint32_t view)
 {
 	struct fit_view *v = &f->views[view];
 
+	struct fit_walk w = fit_walk_nodes(&v->set);
+	int32_t n;
+
 	v->best = v->aside = -1;
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		if (f->nodes[i].alive && f->nodes[i].set.us > fit_view_us(f, v->best) &&
-		    counts(f, v, &f->nodes[i]))
-			v->best = (int32_t)i;
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		if (f->nodes[i].alive && f->nodes[i].set.us > fit_view_us(f, v->aside) &&
-		    is_aside(f, (int32_t)i, v->best) && counts(f, v, &f->nodes[i]))
-			v->aside = (int32_t)i;
-}
-
-/* The views that may hold the set: those of its rarest item. */
-const struct fit_item *fit_rarest(const struct fit *f, const struct fit_set *set)
-{
-	const struct fit_item *rarest = &f->items[set->v[0]];
-
-	for (uint32_t i = 1; i < set->n; i++)
-		if (f->items[set->v[i]].nviews < rarest->nviews)
-			rarest = &f->items[set->v[i]];
-	return rarest;
+	while ((n = fit_next_within(f, &w, &v->set)) >= 0)
+		if (fit_better(f, n, v->best) && counts(f, v, &f->nodes[n]))
+			v->best = n;
+	w = fit_walk_nodes(&v->set);
+	while ((n = fit_next_within(f, &w, &v->set)) >= 0)
+		if (fit_better(f, n, v->aside) && is_aside(f, n, v->best) &&
+		    counts(f, v, &f->nodes[n]))
+			v->aside = n;
 }
 
 static void view_joins(struct fit *f, uint32_t view, int32_t node)
@@ -176,7 +179,7 @@ static void view_joins(struct fit *f, uint32_t view, int32_t node)
 	const struct fit_place *n = &f->nodes[node];
 
 	if (v->best == node || v->aside == node || n->set.us <= fit_view_us(f, v->aside) ||
-	    !counts(f, v, n))
+	    !fit_set_within(&n->set, &v->set) || !counts(f, v, n))
 		return;
 	if (n->set.us > fit_view_us(f, v->best) && f->rules.on_paper) {
 		v->aside = v->best;
@@ -198,11 +201,11 @@ static void find_support(struct fit *f, struct fit_place *n)
 
 	n->owner = FIT_NOBODY;
 	n->shared = false;
-	for (uint32_t i = 0; i < rarest->nviews && !n->shared; i++) {
-		uint32_t view = rarest->views[i], d = f->views[view].demand;
+	for (uint32_t i = 0; i < rarest->views.n && !n->shared; i++) {
+		const struct fit_view *v = &f->views[rarest->views.v[i]];
+		uint32_t d = v->demand;
 
-		if (f->demands[d].first_view != view ||
-		    !fit_set_within(&n->set, &f->views[view].set))
+		if (v->left_out || !fit_set_within(&n->set, &v->set))
 			continue;
 		if (n->owner == FIT_NOBODY)
 			n->owner = d;
@@ -215,19 +218,21 @@ static void join_all(struct fit *f, int32_t node)
 {
 	const struct fit_item *rarest = fit_rarest(f, &f->nodes[node].set);
 
-	for (uint32_t i = 0; i < rarest->nviews; i++)
-		view_joins(f, rarest->views[i], node);
+	for (uint32_t i = 0; i < rarest->views.n; i++)
+		view_joins(f, rarest->views.v[i], node);
 }
 
 void fit_support_grew(struct fit *f, uint32_t demand)
 {
-	for (uint32_t i = 0; i < f->nnodes; i++) {
-		struct fit_place *n = &f->nodes[i];
+	const struct fit_set *set = &f->demands[demand].set;
+	struct fit_walk w = fit_walk_nodes(set);
+	int32_t n;
 
-		if (!n->alive || n->shared || !fit_set_within(&n->set, &f->demands[demand].set))
+	while ((n = fit_next_within(f, &w, set)) >= 0) {
+		if (f->nodes[n].shared)
 			continue;
-		find_support(f, n);
-		join_all(f, (int32_t)i);
+		find_support(f, &f->nodes[n]);
+		join_all(f, n);
 	}
 }
 
@@ -277,6 +282,17 @@ static void note_candidate(struct fit *f, const struct fit_set *set, int32_t nod
 		f->candidates[*slot].node = node;
 }
 
+/* Nodes that hold all of this one's items, and more. */
+static void may_move_below(struct fit *f, int32_t node)
+{
+	const struct fit_set *set = &f->nodes[node].set;
+
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive && f->nodes[i].set.n > set->n &&
+		    fit_set_within(set, &f->nodes[i].set))
+			f->nodes[i].may_move = true;
+}
+
 int fit_make(struct fit *f, struct policy_set items, int parent)
 {
 	struct fit_place n = { .set = fit_set_of(f, items), .alive = true };
@@ -284,7 +300,9 @@ int fit_make(struct fit *f, struct policy_set items, int parent)
 
 	must(items.n > 0);
 	find_support(f, &n);
+	n.key = fit_key(f, &n.set);
 	f->nodes[node] = n;
+	fit_list_put(&f->items[n.key].nodes, (uint32_t)node);
 	attach(f, node, parent);
 	if (f->rules.on_paper)
 		adopt(f, node);
@@ -297,6 +315,7 @@ int fit_make(struct fit *f, struct policy_set items, int parent)
 	}
 	note_candidate(f, &n.set, node);
 	join_all(f, node);
+	may_move_below(f, node);
 	return node;
 }
 
@@ -304,44 +323,39 @@ int fit_make(struct fit *f, struct policy_set items, int parent)
 struct loss {
 	struct fit_set any; /* only the bits: of all that lose */
 	double total;
-	uint32_t n, view[LOSSES];
-	double us[LOSSES];
+	uint32_t n;
 };
 
+/* Candidates in the view one by one while few lose; else, by bounds_rise(), a bound that is higher
+ * than need be, but soon found. */
 static void view_loses(struct fit *f, uint32_t view, struct loss *l)
 {
 	struct fit_view *v = &f->views[view];
+	struct fit_walk w = fit_walk_candidates(&v->set);
 	uint64_t before = fit_view_us(f, v->best);
 	double us;
+	uint32_t c;
 
 	fit_view_refresh(f, view);
 	us = fit_weight(f, v) * (double)(before - fit_view_us(f, v->best));
 	if (us <= 0)
 		return;
-	if (l->n < LOSSES) {
-		l->view[l->n] = view;
-		l->us[l->n] = us;
+	if (l->n++ < LOSSES) {
+		while (fit_walk_next(f, &w, &c))
+			if (fit_set_within(&f->candidates[c].set, &v->set))
+				f->candidates[c].gain += us;
+		return;
 	}
-	l->n++;
 	l->total += us;
 	for (int i = 0; i < FIT_WORDS; i++)
 		l->any.sig[i] |= v->set.sig[i];
 }
 
-/* One by one when few lose; else a bound that is higher than need be, but soon found. */
 static void bounds_rise(struct fit *f, const struct loss *l)
 {
-	for (uint32_t i = 0; i < f->ncandidates && l->n > 0; i++) {
-		struct fit_candidate *c = &f->candidates[i];
-
-		if (!fit_set_may_hold(&l->any, &c->set))
-			continue;
-		if (l->n > LOSSES)
-			c->gain += l->total;
-		for (uint32_t k = 0; l->n <= LOSSES && k < l->n; k++)
-			if (fit_set_within(&c->set, &f->views[l->view[k]].set))
-				c->gain += l->us[k];
-	}
+	for (uint32_t i = 0; i < f->ncandidates && l->total > 0; i++)
+		if (fit_set_may_hold(&l->any, &f->candidates[i].set))
+			f->candidates[i].gain += l->total;
 }
 
 static void drop_one(struct fit *f, int32_t node)
@@ -353,6 +367,7 @@ static void drop_one(struct fit *f, int32_t node)
 	detach(f, node);
 	note_candidate(f, &n->set, -1);
 	n->alive = false;
+	fit_list_drop(&f->items[n->key].nodes, (uint32_t)node);
 	for (uint32_t i = 0; f->rules.on_paper && i < f->nnodes; i++) {
 		int32_t parent;
 
@@ -367,11 +382,11 @@ static void drop_one(struct fit *f, int32_t node)
 		if (f->candidates[i].parent == node)
 			f->candidates[i].parent = fit_parent_for(f, &f->candidates[i].set,
 								 LIMIT_TREE_DEPTH - 1);
-	for (uint32_t i = 0; i < rarest->nviews; i++) {
-		const struct fit_view *v = &f->views[rarest->views[i]];
+	for (uint32_t i = 0; i < rarest->views.n; i++) {
+		const struct fit_view *v = &f->views[rarest->views.v[i]];
 
 		if (v->best == node || v->aside == node)
-			view_loses(f, rarest->views[i], &loss);
+			view_loses(f, rarest->views.v[i], &loss);
 	}
 	bounds_rise(f, &loss);
 	fit_set_done(&n->set);

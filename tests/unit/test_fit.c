@@ -46,11 +46,11 @@ static int settle(struct fit *f)
 	for (int n = 0; n < 1000; n++) {
 		struct fit_step step = fit_plan(f);
 
-		if (step.action == FIT_NOTHING)
+		if (step.action == FIT_NOTHING && !fit_is_behind(f))
 			return n;
 		if (step.action == FIT_DROP)
 			fit_drop(f, step.node);
-		else
+		if (step.action == FIT_MAKE)
 			fit_make(f, step.items, step.parent);
 	}
 	fail_msg("changes without end");
