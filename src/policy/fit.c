@@ -23,6 +23,12 @@ static void item_done(struct fit_item *i)
 	free(i->candidates.v);
 }
 
+static void candidate_done(struct fit_candidate *c)
+{
+	fit_set_done(&c->set);
+	free(c->views.v);
+}
+
 void fit_free(struct fit *f)
 {
 	if (!f)
@@ -34,7 +40,7 @@ void fit_free(struct fit *f)
 	for (uint32_t i = 0; i < f->nviews; i++)
 		fit_set_done(&f->views[i].set);
 	for (uint32_t i = 0; i < f->ncandidates; i++)
-		fit_set_done(&f->candidates[i].set);
+		candidate_done(&f->candidates[i]);
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		fit_set_done(&f->nodes[i].set);
 	fit_table_done(&f->by_set);

@@ -74,7 +74,12 @@ static void view_add(struct fit *f, struct policy_set items, bool left_out)
 	struct fit_view v = { .set = fit_set_of(f, items),
 			      .demand = f->ndemands - 1,
 			      .left_out = left_out };
+	struct fit_walk w = fit_walk_candidates(&v.set);
+	uint32_t i;
 
+	while (fit_walk_next(f, &w, &i))
+		if (fit_set_within(&f->candidates[i].set, &v.set))
+			fit_list_put(&f->candidates[i].views, f->nviews);
 	f->views = fit_more(f->views, f->nviews, sizeof(v));
 	f->views[f->nviews++] = v;
 	fit_view_index(f, f->nviews - 1);
@@ -207,7 +212,7 @@ static void bounds_rise(struct fit *f, const struct fit_view *view, double more,
 		    !fit_set_within(&c->set, &view->set))
 			continue;
 		if (c->lone && few) {
-			c->gain = fit_gain(f, &c->set, &c->lone);
+			fit_judge(f, c);
 			c->judged = f->ncalls;
 		} else {
 			c->gain += more * (double)(c->set.us - now_us);

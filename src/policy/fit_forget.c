@@ -46,6 +46,7 @@ static void forget_candidates(struct fit *f)
 
 		if (worth[i] <= limit && c.node < 0) {
 			fit_set_done(&c.set);
+			free(c.views.v);
 			continue;
 		}
 		*fit_table_find(&f->by_candidate, fit_set_hash(fit_set_plain(&c.set)),
@@ -56,19 +57,42 @@ static void forget_candidates(struct fit *f)
 	free(worth);
 }
 
-static void keep_views(struct fit *f, const struct fit_demand *d, uint32_t number)
+/* now_at: where the views went. */
+static void keep_views(struct fit *f, const struct fit_demand *d, uint32_t number, uint32_t *now_at)
 {
 	for (uint32_t v = d->first_view; v < d->first_view + d->nviews; v++) {
 		f->views[f->nviews] = f->views[v];
 		f->views[f->nviews].demand = number;
+		now_at[v] = f->nviews;
 		fit_view_index(f, f->nviews++);
 	}
+}
+
+static void demand_done(struct fit *f, struct fit_demand *d, uint32_t *now_at)
+{
+	for (uint32_t v = d->first_view; v < d->first_view + d->nviews; v++) {
+		fit_set_done(&f->views[v].set);
+		now_at[v] = FIT_NOBODY;
+	}
+	fit_set_done(&d->set);
+}
+
+static void renumber_views(struct fit_list *l, const uint32_t *now_at)
+{
+	uint32_t n = l->n;
+
+	l->n = 0;
+	for (uint32_t i = 0; i < n; i++)
+		if (now_at[l->v[i]] != FIT_NOBODY)
+			l->v[l->n++] = now_at[l->v[i]];
 }
 
 static void forget_demands(struct fit *f)
 {
 	uint32_t n = f->ndemands, suggested = 0;
-	double *weight = mem_zero(n, sizeof(*weight)), limit;
+	auto_free double *weight = mem_zero(n, sizeof(*weight));
+	auto_free uint32_t *now_at = mem_zero(f->nviews, sizeof(*now_at));
+	double limit;
 	bool fresh;
 
 	for (uint32_t i = 0; i < n; i++)
@@ -83,20 +107,19 @@ static void forget_demands(struct fit *f)
 
 		/* the first half of those that are alike goes: the older */
 		if (weight[i] < limit || (weight[i] == limit && i < n / 2)) {
-			for (uint32_t v = 0; v < d.nviews; v++)
-				fit_set_done(&f->views[d.first_view + v].set);
-			fit_set_done(&d.set);
+			demand_done(f, &d, now_at);
 			continue;
 		}
 		*fit_table_find(&f->by_set, fit_set_hash(fit_set_plain(&d.set)),
 				&fresh) = f->ndemands;
-		keep_views(f, &d, f->ndemands);
+		keep_views(f, &d, f->ndemands, now_at);
 		d.first_view = f->nviews - d.nviews;
 		suggested += i < f->nsuggested;
 		f->demands[f->ndemands++] = d;
 	}
 	f->nsuggested = suggested;
-	free(weight);
+	for (uint32_t i = 0; i < f->ncandidates; i++)
+		renumber_views(&f->candidates[i].views, now_at);
 	fit_support_anew(f);
 }
 

@@ -19,26 +19,21 @@
 #define SUGGESTED 128
 #define ROUNDS 6
 
-/* What the set as a node would save now, in us of calls. */
-double fit_gain(const struct fit *f, const struct fit_set *set, bool *out_lone)
+void fit_judge(const struct fit *f, struct fit_candidate *c)
 {
-	const struct fit_item *rarest = fit_rarest(f, set);
 	double sum = 0, left_out = 0, owners = 0;
 	uint32_t owner = FIT_NOBODY, having = 0;
 
-	for (uint32_t i = 0; i < rarest->views.n; i++) {
-		const struct fit_view *v = &f->views[rarest->views.v[i]];
-		uint64_t now_us;
+	for (uint32_t i = 0; i < c->views.n; i++) {
+		const struct fit_view *v = &f->views[c->views.v[i]];
+		uint64_t now_us = fit_view_us(f, v->best);
+		double more;
 
-		if (!fit_set_within(set, &v->set))
-			continue;
 		if (!v->left_out && having++ == 0)
 			owner = v->demand;
-		now_us = fit_view_us(f, v->best);
-		if (set->us <= now_us)
+		if (c->set.us <= now_us)
 			continue;
-		double more = fit_weight(f, v) * (double)(set->us - now_us);
-
+		more = fit_weight(f, v) * (double)(c->set.us - now_us);
 		if (!v->left_out)
 			sum += more;
 		else if (v->demand == owner) /* its first view came before */
@@ -46,12 +41,12 @@ double fit_gain(const struct fit *f, const struct fit_set *set, bool *out_lone)
 		else
 			left_out += more;
 	}
-	*out_lone = having < 2;
+	c->lone = having < 2;
 	if (having > 0)
 		sum += left_out;
 	if (having > 1 || (having == 1 && f->demands[owner].calls > 1))
 		sum += owners;
-	return sum;
+	c->gain = sum;
 }
 
 static double need(const struct fit *f, const struct fit_candidate *c)
@@ -139,7 +134,7 @@ static void heap_fill(struct fit *f, uint64_t most_bytes)
 
 static void look_at(struct fit *f, struct fit_candidate *c)
 {
-	c->gain = fit_gain(f, &c->set, &c->lone);
+	fit_judge(f, c);
 	c->looked = f->look;
 	f->looks++;
 	if (c->gain * f->scale < WORTH * (double)(c->set.us - fit_view_us(f, c->parent)))
@@ -172,17 +167,17 @@ struct going {
 
 /* What a view would have left when the subtree goes: what is above it is in every call that had
  * what is below; `aside` may be inside, too, then a little is lost that would not have been. */
-static void view_losses(const struct fit *f, const struct fit_view *v, struct going *out)
+static void view_losses(const struct fit *f, const struct fit_view *v, uint64_t now_us, double w,
+			struct going *out)
 {
-	double w = fit_weight(f, v);
-
 	for (int32_t n = v->best; n >= 0; n = f->nodes[n].parent) {
 		uint64_t left = fit_view_us(f, f->nodes[n].parent);
 
 		if (fit_view_us(f, v->aside) > left &&
 		    (f->rules.on_paper || !fit_is_above(f, n, v->aside)))
 			left = fit_view_us(f, v->aside);
-		out[n].us += w * (double)(fit_view_us(f, v->best) - left);
+		if (now_us > left)
+			out[n].us += w * (double)(now_us - left);
 		if (f->rules.on_paper)
 			return;
 	}
@@ -210,7 +205,8 @@ static struct going *losses(const struct fit *f)
 		if (f->nodes[i].alive)
 			node_frees(f, (int32_t)i, out);
 	for (uint32_t i = 0; i < f->nviews; i++)
-		view_losses(f, &f->views[i], out);
+		view_losses(f, &f->views[i], fit_view_us(f, f->views[i].best),
+			    fit_weight(f, &f->views[i]), out);
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		for (int32_t n = (int32_t)i; f->nodes[i].in_use && n >= 0; n = f->nodes[n].parent)
 			out[n].bytes = -1;
@@ -238,6 +234,18 @@ static void take_out(const struct fit *f, int32_t node, struct going *g)
 			g[i].bytes = -1;
 }
 
+/* Calls that the candidate serves lose less with what goes than they would without it. */
+static void rescue(const struct fit *f, const struct fit_candidate *c, struct going *g)
+{
+	for (uint32_t i = 0; i < c->views.n; i++) {
+		const struct fit_view *v = &f->views[c->views.v[i]];
+		uint64_t us = fit_view_us(f, v->best);
+
+		if (us && !(v->left_out && c->lone))
+			view_losses(f, v, us < c->set.us ? us : c->set.us, -fit_weight(f, v), g);
+	}
+}
+
 /* The first of what would have to go for the candidate to be made; -1: that is worth more. */
 static int32_t first_to_go(const struct fit *f, const struct fit_candidate *c,
 			   const struct going *all)
@@ -247,6 +255,7 @@ static int32_t first_to_go(const struct fit *f, const struct fit_candidate *c,
 	int32_t first = -1, n;
 
 	memcpy(g, all, f->nnodes * sizeof(*g));
+	rescue(f, c, g);
 	for (n = c->parent; n >= 0; n = f->nodes[n].parent)
 		g[n].bytes = -1;
 	while (bytes > 0 && lost * FIT_HYSTERESIS < c->gain && (n = cheapest(f, g)) >= 0) {

@@ -9,7 +9,7 @@
 /* So many times its usual interval may a closure stay away before its demand is doubted. */
 #define FIT_OVERDUE 2
 
-#define FIT_WORDS 4
+#define FIT_WORDS 8
 
 /* Lists grow by fit_more(). */
 struct fit_set {
@@ -54,13 +54,14 @@ struct fit_view {
 
 struct fit_candidate {
 	struct fit_set set;
-	double gain;	      /* us, an upper bound */
-	uint64_t credit;      /* bytes that nodes would cost less below it */
-	int32_t parent, node; /* node: it is there; -1: it is not */
-	uint32_t looked;      /* the gain is that of this fit.look */
-	uint32_t tried;	      /* in this fit.look it found no place */
-	uint64_t judged;      /* the gain was counted in this call */
-	bool lone;	      /* when looked at: only one demand had it */
+	struct fit_list views; /* that hold all of it, ascending */
+	double gain;	       /* us, an upper bound */
+	uint64_t credit;       /* bytes that nodes would cost less below it */
+	int32_t parent, node;  /* node: it is there; -1: it is not */
+	uint32_t looked;       /* the gain is that of this fit.look */
+	uint32_t tried;	       /* in this fit.look it found no place */
+	uint64_t judged;       /* the gain was counted in this call */
+	bool lone;	       /* when looked at: only one demand had it */
 };
 
 struct fit_place {
@@ -166,8 +167,8 @@ void fit_forget_demands(struct fit *f);
 /* fit_plan.c */
 /* Bytes that it takes in the end, nodes having moved below it; 1 when it saves more. */
 double fit_cost(const struct fit *f, const struct fit_candidate *c);
-/* What the set as a node would save now, in us of calls. *out_lone: at most one closure has it. */
-double fit_gain(const struct fit *f, const struct fit_set *set, bool *out_lone);
+/* What it would save now as a node. */
+void fit_judge(const struct fit *f, struct fit_candidate *c);
 
 /* fit_tree.c */
 uint64_t fit_view_us(const struct fit *f, int32_t node);	     /* -1: 0 */

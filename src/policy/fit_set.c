@@ -49,7 +49,7 @@ bool fit_set_may_hold(const struct fit_set *outer, const struct fit_set *inner)
 
 bool fit_set_within(const struct fit_set *inner, const struct fit_set *outer)
 {
-	return fit_set_may_hold(outer, inner) && inner->n <= outer->n &&
+	return inner->n <= outer->n && fit_set_may_hold(outer, inner) &&
 	       policy_set_within(fit_set_plain(inner), fit_set_plain(outer));
 }
 

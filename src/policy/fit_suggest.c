@@ -10,7 +10,18 @@
  * keep calls out. */
 #define WORTH_US 100
 #define COMPARED 512 /* closures that a new one is intersected with: of more, some by chance */
+#define RAWS 65536   /* sets that were tried already are remembered */
+#define TAKEN 64     /* of what it has in common with them so many kinds */
 #define HEAVY 6	     /* of a call's packages are joined in pairs */
+
+static void find_views(const struct fit *f, struct fit_candidate *c)
+{
+	const struct fit_list *views = &fit_rarest(f, &c->set)->views;
+
+	for (uint32_t i = 0; i < views->n; i++)
+		if (fit_set_within(&c->set, &f->views[views->v[i]].set))
+			fit_list_put(&c->views, views->v[i]);
+}
 
 static void candidate_add(struct fit *f, struct policy_set items)
 {
@@ -22,7 +33,8 @@ static void candidate_add(struct fit *f, struct policy_set items)
 		return;
 	c.set = fit_set_of(f, items);
 	fit_candidate_place(f, &c);
-	c.gain = fit_gain(f, &c.set, &c.lone);
+	find_views(f, &c);
+	fit_judge(f, &c);
 	f->candidates = fit_more(f->candidates, f->ncandidates, sizeof(c));
 	*slot = f->ncandidates;
 	fit_list_put(&f->items[fit_key(f, &c.set)].candidates, f->ncandidates);
@@ -48,26 +60,77 @@ static void suggest(struct fit *f, struct policy_set raw)
 	fit_set_done(&set);
 }
 
-/* With some of the demands up to this one, itself among them. */
+/* What two closures have in common. */
+struct common {
+	uint64_t hash, us;
+	uint32_t *v, n;
+	uint32_t times;
+};
+
+static struct common common_of(const struct fit *f, const struct fit_set *a,
+			       const struct fit_set *b)
+{
+	struct common c = { .v = mem_zero(a->n + 1, sizeof(*c.v)), .times = 1 };
+
+	for (uint32_t i = 0, j = 0; i < a->n && j < b->n;) {
+		if (a->v[i] == b->v[j]) {
+			c.us += f->items[a->v[i]].us;
+			c.v[c.n++] = a->v[i];
+		}
+		if (a->v[i] <= b->v[j])
+			i++;
+		else
+			j++;
+	}
+	c.hash = fit_set_hash((struct policy_set){ c.v, c.n });
+	return c;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+	uint64_t x = ((const struct common *)a)->hash, y = ((const struct common *)b)->hash;
+
+	return (x > y) - (x < y);
+}
+
+static int by_promise(const void *a, const void *b)
+{
+	const struct common *x = a, *y = b;
+	uint64_t p = x->us * x->times, q = y->us * y->times;
+
+	return p == q ? by_hash(a, b) : (p < q) - (p > q);
+}
+
+/* With some of the demands up to this one, itself among them: those that promise most. */
 static void suggest_common(struct fit *f, uint32_t demand)
 {
 	const struct fit_set *a = &f->demands[demand].set;
-	auto_free uint32_t *common = mem_zero(a->n + 1, sizeof(*common));
+	uint32_t n = demand < COMPARED ? demand + 1 : COMPARED, kinds = 0;
+	auto_free struct common *all = mem_zero(n, sizeof(*all));
 
-	for (uint32_t k = 0; k <= demand && k < COMPARED; k++) {
+	for (uint32_t k = 0; k < n; k++) {
 		uint32_t d = demand < COMPARED ? k : fit_random(f, demand + 1);
-		const struct fit_set *b = &f->demands[d].set;
-		uint32_t n = 0, i = 0, j = 0;
 
-		while (i < a->n && j < b->n) {
-			if (a->v[i] == b->v[j])
-				common[n++] = a->v[i];
-			if (a->v[i] <= b->v[j])
-				i++;
-			else
-				j++;
+		all[k] = common_of(f, a, &f->demands[d].set);
+	}
+	qsort(all, n, sizeof(*all), by_hash);
+	for (uint32_t k = 0; k < n; k++) {
+		if (kinds && all[kinds - 1].hash == all[k].hash)
+			all[kinds - 1].times++;
+		else if (all[k].us < WORTH_US || fit_table_get(&f->by_raw, all[k].hash))
+			;
+		else {
+			struct common x = all[kinds];
+
+			all[kinds++] = all[k];
+			all[k] = x;
 		}
-		suggest(f, (struct policy_set){ common, n });
+	}
+	qsort(all, kinds, sizeof(*all), by_promise);
+	for (uint32_t k = 0; k < n; k++) {
+		if (k < kinds && k < TAKEN)
+			suggest(f, (struct policy_set){ all[k].v, all[k].n });
+		free(all[k].v);
 	}
 }
 
@@ -101,6 +164,9 @@ static void suggest_parts(struct fit *f, const struct fit_set *set)
 void fit_suggest(struct fit *f, uint32_t most)
 {
 	uint32_t end = f->ncandidates + most;
+
+	if (f->by_raw.n > RAWS)
+		fit_table_done(&f->by_raw);
 
 	for (; f->nsuggested < f->ndemands && f->ncandidates < end; f->nsuggested++) {
 		struct fit_set set = f->demands[f->nsuggested].set;
