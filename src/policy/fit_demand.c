@@ -15,7 +15,8 @@
 #define COPIES 8
 #define ALL_COPIES 8000 /* each closure has fewer when there are many: they add up all the same */
 #define LOSES_PERCENT 30
-#define FEW 3 /* calls: up to then what others suggest may change; then it is known */
+#define GONE 0.05 /* the chance that a closure does not come again, before anything is known */
+#define FEW 3	  /* calls: up to then what others suggest may change; then it is known */
 
 void fit_item(struct fit *f, uint32_t item, uint64_t us, uint64_t bytes)
 {
@@ -134,41 +135,6 @@ static struct fit_demand *demand_add(struct fit *f, struct policy_set items)
 	return &f->demands[f->ndemands - 1];
 }
 
-static double demand_weight(const struct fit *f, const struct fit_demand *d)
-{
-	double expected;
-
-	if (f->rules.half_life <= 0)
-		return d->weight;
-	/* A closure that was asked for often and has stayed away for much longer than its calls
-	 * were apart is probably gone: its rate is at most what its absence allows. 1.44 = 1/ln 2:
-	 * a steady rate r weighs 1.44 r half-lives. */
-	expected = d->weight * f->scale * (f->now - d->last) / (1.44 * f->rules.half_life);
-	return expected > FIT_OVERDUE ? d->weight * FIT_OVERDUE / expected : d->weight;
-}
-
-/* The more often a closure comes as it is, the less is to be expected of others like it: no more
- * than one call's half. */
-void fit_weigh_one(const struct fit *f, struct fit_demand *d)
-{
-	double weight = demand_weight(f, d);
-	double varied = LEFT_OUT * (weight * f->scale > 1 ? 1 / f->scale : weight);
-
-	d->part[false] = weight - varied;
-	d->part[true] = varied / (d->nviews - 1);
-}
-
-void fit_weigh(struct fit *f)
-{
-	for (uint32_t i = 0; i < f->ndemands; i++)
-		fit_weigh_one(f, &f->demands[i]);
-}
-
-double fit_weight(const struct fit *f, const struct fit_view *v)
-{
-	return f->demands[v->demand].part[v->left_out];
-}
-
 /* 2^-x, by straight lines between the powers; with libm every start of the command line would pay
  * for loading it. */
 static double halved(double x)
@@ -178,6 +144,53 @@ static double halved(double x)
 	for (; x >= 1 && y > 0; x -= 1)
 		y /= 2;
 	return y > 0 ? y * (1 - x / 2) : 0;
+}
+
+/* A closure that was asked for often and has stayed away for much longer than its calls were apart
+ * is probably gone. It comes by chance: so often as it would have come meanwhile, so much (e to
+ * that) less is its absence to be expected of one that is not. 1.44 = 1/ln 2: a steady rate r
+ * weighs 1.44 r half-lives. */
+static double demand_weight(const struct fit *f, const struct fit_demand *d)
+{
+	double missed, still;
+
+	if (f->rules.half_life <= 0)
+		return d->weight;
+	missed = d->rate * (f->now - d->last) / (1.44 * f->rules.half_life);
+	still = halved(1.44 * missed);
+	return d->weight * still / (still + GONE * (1 - still));
+}
+
+/* Of what may be expected of others like a closure, the more often it comes as it is the less: no
+ * more than for one call. How much that is in all, is told by how many closures came only once
+ * (Good and Turing). */
+void fit_weigh_one(const struct fit *f, struct fit_demand *d)
+{
+	double weight = demand_weight(f, d);
+	double varied = f->left_out * (weight * f->scale > 1 ? 1 / f->scale : weight);
+
+	d->part[false] = weight - varied;
+	d->part[true] = varied / (d->nviews - 1);
+}
+
+void fit_weigh(struct fit *f)
+{
+	double once = 0, all = 0;
+
+	for (uint32_t i = 0; i < f->ndemands; i++) {
+		double w = f->demands[i].weight * f->scale;
+
+		once += f->demands[i].calls == 1 ? w : 0;
+		all += w < 1 ? w : 1;
+	}
+	f->left_out = once < LEFT_OUT * all ? once / all : LEFT_OUT;
+	for (uint32_t i = 0; i < f->ndemands; i++)
+		fit_weigh_one(f, &f->demands[i]);
+}
+
+double fit_weight(const struct fit *f, const struct fit_view *v)
+{
+	return f->demands[v->demand].part[v->left_out];
 }
 
 static void set_now(struct fit *f, double now)
@@ -245,6 +258,7 @@ void fit_call(struct fit *f, struct policy_set items, double calls, double now)
 	memcpy(before, d->part, sizeof(before));
 	d->weight += calls / f->scale;
 	d->last = now;
+	d->rate = d->weight * f->scale;
 	d->calls += calls > 1 ? 2 : 1;
 	fit_weigh_one(f, d);
 	for (uint32_t i = 0; i < d->nviews; i++) {

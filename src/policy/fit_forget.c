@@ -38,7 +38,7 @@ static void forget_candidates(struct fit *f)
 	limit = middle(worth, n);
 	fit_table_done(&f->by_candidate);
 	fit_table_done(&f->by_raw);
-	f->ncandidates = f->wanted = 0;
+	f->ncandidates = f->nwishes = 0;
 	for (uint32_t i = 0; i < f->nitems; i++)
 		f->items[i].candidates.n = 0;
 	for (uint32_t i = 0; i < n; i++) {

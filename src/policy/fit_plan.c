@@ -67,6 +67,23 @@ static double room_for(const struct fit *f, const struct fit_candidate *c)
 	return f->rules.on_paper ? fit_cost(f, c) : need(f, c);
 }
 
+/* The credit without nodes that would be too deep below it. */
+static double credit_for(const struct fit *f, const struct fit_candidate *c)
+{
+	unsigned int room = LIMIT_TREE_DEPTH - 1 - fit_depth(f, c->parent);
+	double sum = 0;
+
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		const struct fit_place *n = &f->nodes[i];
+		uint64_t saved = n->alive && n->set.n > c->set.n ? fit_saved(f, n, c->set.bytes)
+								 : 0;
+
+		if (saved && fit_set_within(&c->set, &n->set) && fit_height(f, (int32_t)i) < room)
+			sum += (double)saved;
+	}
+	return sum;
+}
+
 /* A node that nobody need be forked from to be worth it: others that hold its items, each for
  * itself, would hold them once. */
 static struct fit_candidate *paying(const struct fit *f)
@@ -78,6 +95,8 @@ static struct fit_candidate *paying(const struct fit *f)
 		struct fit_candidate *c = &f->candidates[i];
 		double paid = c->node < 0 ? (double)c->credit - live * need(f, c) : 0;
 
+		if (paid > most)
+			paid = credit_for(f, c) - live * need(f, c);
 		if (paid > most) {
 			best = c;
 			most = paid;
@@ -163,6 +182,8 @@ static struct fit_candidate *heap_best(struct fit *f)
 /* What goes with each node: us of calls lost, bytes freed; bytes < 0: it may not go. */
 struct going {
 	double us, bytes;
+	double alone; /* us lost if all below it stayed */
+	int32_t leaf; /* its only child, when that can be made again without it; else -1 */
 };
 
 /* What a view would have left when the subtree goes: what is above it is in every call that had
@@ -178,6 +199,8 @@ static void view_losses(const struct fit *f, const struct fit_view *v, uint64_t 
 			left = fit_view_us(f, v->aside);
 		if (now_us > left)
 			out[n].us += w * (double)(now_us - left);
+		if (now_us > left && n == v->best)
+			out[n].alone += w * (double)(now_us - left);
 		if (f->rules.on_paper)
 			return;
 	}
@@ -197,6 +220,27 @@ static void node_frees(const struct fit *f, int32_t node, struct going *out)
 		out[n].bytes += own;
 }
 
+static const uint32_t *candidate_of(const struct fit *f, int32_t node)
+{
+	return fit_table_get(&f->by_candidate, fit_set_hash(fit_set_plain(&f->nodes[node].set)));
+}
+
+/* Nodes are processes: what has one child, without children, frees a node's bytes when the child is
+ * made again without it. */
+static void find_leaves(const struct fit *f, struct going *out)
+{
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		out[i].leaf = -1;
+	for (uint32_t i = 0; i < f->nnodes && !f->rules.on_paper; i++) {
+		const struct fit_place *n = &f->nodes[i];
+
+		if (!n->alive || n->children || n->parent < 0 ||
+		    f->nodes[n->parent].children != 1 || !candidate_of(f, (int32_t)i))
+			continue;
+		out[n->parent].leaf = (int32_t)i;
+	}
+}
+
 static struct going *losses(const struct fit *f)
 {
 	struct going *out = mem_zero(f->nnodes + 1, sizeof(*out));
@@ -210,6 +254,7 @@ static struct going *losses(const struct fit *f)
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		for (int32_t n = (int32_t)i; f->nodes[i].in_use && n >= 0; n = f->nodes[n].parent)
 			out[n].bytes = -1;
+	find_leaves(f, out);
 	return out;
 }
 
@@ -246,11 +291,38 @@ static void rescue(const struct fit *f, const struct fit_candidate *c, struct go
 	}
 }
 
+/* The node that is lifted out, its leaf staying, with least loss per byte; -1: there is none. */
+static int32_t cheapest_lift(const struct fit *f, const struct going *g)
+{
+	int32_t best = -1;
+
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (f->nodes[i].alive && g[i].bytes > 0 && g[i].leaf >= 0 &&
+		    (best < 0 || g[i].alone < g[best].alone))
+			best = (int32_t)i;
+	return best;
+}
+
+/* What goes next, and whether its leaf comes again. */
+static int32_t next_to_go(const struct fit *f, const struct going *g, struct going *out)
+{
+	int32_t n = cheapest(f, g), l = cheapest_lift(f, g);
+	double node_bytes = (double)f->rules.node_bytes;
+
+	if (l >= 0 && (n < 0 || g[l].alone * g[n].bytes < g[n].us * node_bytes)) {
+		*out = (struct going){ .us = g[l].alone, .bytes = node_bytes, .leaf = g[l].leaf };
+		return l;
+	}
+	if (n >= 0)
+		*out = (struct going){ .us = g[n].us, .bytes = g[n].bytes, .leaf = -1 };
+	return n;
+}
+
 /* The first of what would have to go for the candidate to be made; -1: that is worth more. */
 static int32_t first_to_go(const struct fit *f, const struct fit_candidate *c,
-			   const struct going *all)
+			   const struct going *all, int32_t *out_leaf)
 {
-	struct going *g = mem_zero(f->nnodes + 1, sizeof(*g));
+	struct going *g = mem_zero(f->nnodes + 1, sizeof(*g)), next;
 	double bytes = room_for(f, c) - (double)(f->rules.budget_bytes - f->bytes), lost = 0;
 	int32_t first = -1, n;
 
@@ -258,11 +330,13 @@ static int32_t first_to_go(const struct fit *f, const struct fit_candidate *c,
 	rescue(f, c, g);
 	for (n = c->parent; n >= 0; n = f->nodes[n].parent)
 		g[n].bytes = -1;
-	while (bytes > 0 && lost * FIT_HYSTERESIS < c->gain && (n = cheapest(f, g)) >= 0) {
-		lost += g[n].us;
-		bytes -= g[n].bytes;
-		if (first < 0)
+	while (bytes > 0 && lost * FIT_HYSTERESIS < c->gain && (n = next_to_go(f, g, &next)) >= 0) {
+		lost += next.us;
+		bytes -= next.bytes;
+		if (first < 0) {
 			first = n;
+			*out_leaf = next.leaf;
+		}
 		take_out(f, n, g);
 	}
 	free(g);
@@ -300,6 +374,21 @@ static bool moves(const struct fit *f, int32_t node)
 	return false;
 }
 
+static void wish(struct fit *f, uint32_t candidate, bool anyway)
+{
+	if (f->nwishes < FIT_WISHES)
+		f->wishes[f->nwishes++] = (struct fit_wish){ candidate, anyway };
+}
+
+/* Dropped to be made again elsewhere. */
+static void wish_again(struct fit *f, int32_t node)
+{
+	const uint32_t *slot = candidate_of(f, node);
+
+	if (slot)
+		wish(f, *slot, true);
+}
+
 /* What is dropped first: what is too much; else what would take less below a node that came later:
  * its set, cheaper now, is made again. */
 static int32_t surplus(struct fit *f, const struct going *g)
@@ -309,8 +398,10 @@ static int32_t surplus(struct fit *f, const struct going *g)
 	for (uint32_t i = 0; i < f->nnodes; i++) {
 		if (!f->nodes[i].alive || !f->nodes[i].may_move || g[i].bytes <= 0)
 			continue;
-		if (moves(f, (int32_t)i))
+		if (moves(f, (int32_t)i)) {
+			wish_again(f, (int32_t)i);
 			return (int32_t)i;
+		}
 		f->nodes[i].may_move = false;
 	}
 	return -1;
@@ -319,14 +410,17 @@ static int32_t surplus(struct fit *f, const struct going *g)
 /* Make it, or drop what is in its way; FIT_NOTHING: that is worth more. */
 static struct fit_step place(struct fit *f, const struct fit_candidate *c, const struct going *g)
 {
-	int32_t node;
+	int32_t node, leaf = -1;
 
 	if (room_for(f, c) <= (double)(f->rules.budget_bytes - f->bytes))
 		return make(c);
-	node = first_to_go(f, c, g);
+	node = first_to_go(f, c, g, &leaf);
 	if (node < 0)
 		return (struct fit_step){ .action = FIT_NOTHING };
-	f->wanted = (uint32_t)(c - f->candidates) + 1;
+	f->nwishes = 0;
+	wish(f, (uint32_t)(c - f->candidates), false);
+	if (leaf >= 0)
+		wish_again(f, leaf);
 	return drop(node);
 }
 
@@ -334,26 +428,68 @@ static struct fit_step place(struct fit *f, const struct fit_candidate *c, const
  * two would take turns. */
 static struct fit_step go_on(struct fit *f, const struct going *g)
 {
-	struct fit_candidate *c = f->wanted ? &f->candidates[f->wanted - 1] : NULL;
+	while (f->nwishes) {
+		struct fit_wish w = f->wishes[--f->nwishes];
+		struct fit_candidate *c = &f->candidates[w.candidate];
 
-	f->wanted = 0;
-	if (!c || c->node >= 0)
+		if (c->node >= 0)
+			continue;
+		look_at(f, c);
+		if (w.anyway && room_for(f, c) <= (double)(f->rules.budget_bytes - f->bytes))
+			return make(c);
+		if (!w.anyway && c->gain > 0)
+			return place(f, c, g);
+	}
+	return (struct fit_step){ .action = FIT_NOTHING };
+}
+
+/* Of the nodes that would move below the candidate the one that is soonest made again, and frees
+ * room enough for it. */
+static int32_t makes_way(const struct fit *f, const struct fit_candidate *c, const struct going *g)
+{
+	double bytes = room_for(f, c) - (double)(f->rules.budget_bytes - f->bytes);
+	int32_t best = -1;
+
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		const struct fit_place *n = &f->nodes[i];
+
+		if (n->alive && n->children == 0 && g[i].bytes >= bytes && c->set.n < n->set.n &&
+		    (best < 0 || n->set.us < fit_view_us(f, best)) &&
+		    fit_saved(f, n, c->set.bytes) && fit_set_within(&c->set, &n->set))
+			best = (int32_t)i;
+	}
+	return best;
+}
+
+static struct fit_step plan_paying(struct fit *f, const struct going *g)
+{
+	const struct fit_candidate *c = paying(f);
+	int32_t node;
+
+	if (c && room_for(f, c) <= (double)(f->rules.budget_bytes - f->bytes))
+		return make(c);
+	node = c ? makes_way(f, c, g) : -1;
+	if (node < 0)
 		return (struct fit_step){ .action = FIT_NOTHING };
-	look_at(f, c);
-	return c->gain > 0 ? place(f, c, g) : (struct fit_step){ .action = FIT_NOTHING };
+	f->nwishes = 0;
+	wish_again(f, node);
+	wish(f, (uint32_t)(c - f->candidates), true);
+	return drop(node);
 }
 
 static struct fit_step plan(struct fit *f, const struct going *g)
 {
-	uint64_t budget = f->rules.budget_bytes, room = budget - f->bytes;
-	struct fit_candidate *c = paying(f);
+	uint64_t budget = f->rules.budget_bytes;
+	struct fit_candidate *c;
 	struct fit_step step;
 
-	if (c && room_for(f, c) <= (double)room)
-		return make(c);
 	f->look++;
 	f->looks = 0;
 	step = go_on(f, g);
+	if (step.action == FIT_NOTHING)
+		step = plan_paying(f, g);
+	if (step.action != FIT_NOTHING)
+		return step;
 	heap_fill(f, budget - f->rules.root_bytes);
 	for (int i = 0; step.action == FIT_NOTHING && i < TRIES && (c = heap_best(f)); i++) {
 		step = place(f, c, g);
@@ -362,7 +498,7 @@ static struct fit_step plan(struct fit *f, const struct going *g)
 	}
 	if (step.action != FIT_NOTHING)
 		return step;
-	heap_fill(f, room);
+	heap_fill(f, budget - f->bytes);
 	c = heap_best(f);
 	return c ? make(c) : step;
 }

@@ -6,9 +6,6 @@
 #include "policy/fit.h"
 
 #define FIT_NOBODY UINT32_MAX
-/* So many times its usual interval may a closure stay away before its demand is doubted. */
-#define FIT_OVERDUE 2
-
 #define FIT_WORDS 8
 
 /* Lists grow by fit_more(). */
@@ -38,6 +35,7 @@ struct fit_demand {
 	struct fit_set set;
 	double weight; /* calls; times fit.scale: decayed */
 	double last;
+	double rate;	/* its weight when it last came */
 	double part[2]; /* of the weight: of its own view, of each left out one */
 	uint32_t calls;
 	uint32_t first_view, nviews; /* the first is the closure as it is */
@@ -81,6 +79,13 @@ struct fit_rank {
 	uint32_t candidate;
 };
 
+/* A candidate that nodes were dropped for; anyway: though no call gains by it now. */
+struct fit_wish {
+	uint32_t candidate;
+	bool anyway;
+};
+#define FIT_WISHES 4
+
 struct fit_table {
 	uint64_t *hash; /* 0: free */
 	uint32_t *index;
@@ -89,9 +94,11 @@ struct fit_table {
 
 struct fit {
 	struct fit_rules rules;
+	double left_out;	  /* so much of one call's weight is on copies */
 	double now, epoch, scale; /* scale: 2^-((now - epoch) / half_life) */
 	uint64_t seed, bytes, ncalls;
-	uint32_t wanted;     /* the candidate that a node was dropped for, plus 1; 0: none */
+	struct fit_wish wishes[FIT_WISHES]; /* to be made next, the last first */
+	uint32_t nwishes;
 	uint32_t nsuggested; /* of the demands: these have suggested candidates */
 	struct fit_list pile;
 	uint8_t *piled; /* items that are on the pile */
@@ -177,6 +184,7 @@ uint64_t fit_node_bytes(const struct fit *f, int32_t node);	     /* all items'; 
 bool fit_is_above(const struct fit *f, int32_t upper, int32_t node); /* or the same */
 /* The best node to fork one of this set from that is at most so deep. */
 int32_t fit_parent_for(const struct fit *f, const struct fit_set *set, unsigned int max_depth);
+unsigned int fit_depth(const struct fit *f, int32_t node); /* of the root: 0 */
 unsigned int fit_height(const struct fit *f, int32_t node);
 /* Bytes that the node would take less below a parent whose items take so many; while nodes are
  * processes: if it is worth the move. */

@@ -34,7 +34,7 @@ bool fit_is_above(const struct fit *f, int32_t upper, int32_t node)
 	return node == upper;
 }
 
-static unsigned int depth(const struct fit *f, int32_t node)
+unsigned int fit_depth(const struct fit *f, int32_t node)
 {
 	unsigned int d = 0;
 
@@ -45,14 +45,14 @@ static unsigned int depth(const struct fit *f, int32_t node)
 
 unsigned int fit_height(const struct fit *f, int32_t node)
 {
-	unsigned int most = 0, top = depth(f, node);
+	unsigned int most = 0, top = fit_depth(f, node);
 
 	if (!f->nodes[node].children)
 		return 0;
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		if (f->nodes[i].alive && fit_is_above(f, node, (int32_t)i) &&
-		    depth(f, (int32_t)i) - top > most)
-			most = depth(f, (int32_t)i) - top;
+		    fit_depth(f, (int32_t)i) - top > most)
+			most = fit_depth(f, (int32_t)i) - top;
 	return most;
 }
 
@@ -65,7 +65,7 @@ int32_t fit_parent_for(const struct fit *f, const struct fit_set *set, unsigned 
 		uint64_t bytes = f->nodes[n].set.bytes, most = fit_node_bytes(f, best);
 
 		if ((bytes > most || (bytes == most && bytes > 0 && n < best)) &&
-		    f->nodes[n].set.n < set->n && depth(f, n) <= max_depth)
+		    f->nodes[n].set.n < set->n && fit_depth(f, n) <= max_depth)
 			best = n;
 	}
 	return best;
@@ -259,7 +259,7 @@ static int32_t free_place(struct fit *f)
 /* On paper: nodes that would cost less below this one move there. */
 static void adopt(struct fit *f, int32_t node)
 {
-	unsigned int room = LIMIT_TREE_DEPTH - depth(f, node);
+	unsigned int room = LIMIT_TREE_DEPTH - fit_depth(f, node);
 
 	for (uint32_t i = 0; i < f->nnodes; i++) {
 		const struct fit_place *n = &f->nodes[i];
@@ -310,7 +310,7 @@ int fit_make(struct fit *f, struct policy_set items, int parent)
 		struct fit_candidate *c = &f->candidates[i];
 
 		if (n.set.bytes > fit_node_bytes(f, c->parent) && n.set.n < c->set.n &&
-		    fit_set_within(&n.set, &c->set) && depth(f, node) < LIMIT_TREE_DEPTH)
+		    fit_set_within(&n.set, &c->set) && fit_depth(f, node) < LIMIT_TREE_DEPTH)
 			c->parent = node;
 	}
 	note_candidate(f, &n.set, node);
