@@ -68,7 +68,7 @@ struct fit_step {
 };
 /* A node is dropped when the tree is over its budget, or for one that is worth FIT_HYSTERESIS times
  * as much per byte. What is in use is never dropped, nor what is above it. */
-#define FIT_HYSTERESIS 1.1
+#define FIT_HYSTERESIS 1.05
 struct fit_step fit_plan(struct fit *f);
 /* A step takes only so many new closures into account: there is more to plan, though the last step
  * was FIT_NOTHING. */
