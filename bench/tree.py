@@ -24,13 +24,20 @@ def splits(build, workload, svg):
     return json.loads(simulate(build, workload, *args, "--json", *(["--svg", svg] if svg else [])))
 
 
-def drift(build, workload, seeds=4, calls=8000):
+def other_splits(build, workload):
+    """Splits by which nothing was chosen: is what was fitted to the first six as good on others?"""
+    args = ["--splits", 12, "--seed", 6, "--train", HALF, "--memory", "1.05G,2G,4.2G", "--policy", "none,gdsf,online,fitted"]
+    return json.loads(simulate(build, workload, *args, "--json"))
+
+
+def drift(build, workload, calls, seeds):
     """Calls until the residual is back, by policy and memory; None: not within the run."""
     back = {}
-    for seed in range(seeds):
+    for seed in seeds:
         args = ["--zipf", 1, "--drift", 0.5, "--calls", calls, "--memory", "1.05G,2G", "--seed", seed]
-        for row in json.loads(simulate(build, workload, *args, "--policy", "gdsf,lru,online", "--json")):
-            back.setdefault("%s %.2f GB" % (row["policy"], row["allowed_gb"]), []).append(row.get("back_calls"))
+        for row in json.loads(simulate(build, workload, *args, "--policy", "gdsf,online", "--json")):
+            name = "%s %.2f GB, of %d" % (row["policy"], row["allowed_gb"], calls // 2)
+            back.setdefault(name, []).append((row.get("back_calls"), row["residual_ms"]["mean"]))
     return back
 
 
@@ -48,12 +55,16 @@ def main():
     rows = splits(args.build, args.workload, args.svg)
     for row in rows:
         print("%-24s %5.2f GB %7.2f ms" % (row["policy"], row["memory_gb"], row["residual_ms"]["mean"]))
-    back = drift(args.build, args.workload)
-    for name, calls in back.items():
-        known = [c for c in calls if c is not None]
-        print("%-16s back after %s calls, %d of %d" % (name, statistics.mean(known) if known else "-", len(known), len(calls)))
+    others = other_splits(args.build, args.workload)
+    for row in others:
+        print("%-24s %5.2f GB %7.2f ms, splits 6..17" % (row["policy"], row["memory_gb"], row["residual_ms"]["mean"]))
+    back = {**drift(args.build, args.workload, 8000, range(12)), **drift(args.build, args.workload, 32000, range(4))}
+    for name, runs in back.items():
+        known = [c for c, _ in runs if c is not None]
+        print("%-28s back after %s calls; %.2f ms" % (name, [c for c, _ in runs], statistics.mean(ms for _, ms in runs)))
+        print("%-28s %d of %d, median %s" % ("", len(known), len(runs), statistics.median(known) if known else "-"))
     took = decisions(args.build)
-    print(json.dumps({"splits": rows, "drift": back, "decisions": took}))
+    print(json.dumps({"splits": rows, "other_splits": others, "drift": back, "decisions": took}, indent=1))
 
 
 if __name__ == "__main__":

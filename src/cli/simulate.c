@@ -203,7 +203,7 @@ static void replay_all(struct simulate *s, struct workload *w, const double *aft
 		struct sim_row *row = rows;
 
 		if (s->splits > 0)
-			workload_split(w, (uint64_t)split, (uint32_t)s->train);
+			workload_split(w, (uint64_t)s->seed + (uint64_t)split, (uint32_t)s->train);
 		for (uint32_t p = 0; p < s->npolicies; p++)
 			for (uint32_t m = 0; m < s->nmemories; m++, row++) {
 				struct sim_run run = { .work = w,

@@ -236,13 +236,21 @@ void fit_support_grew(struct fit *f, uint32_t demand)
 	}
 }
 
+static bool is_shared(const struct fit *f, int32_t node)
+{
+	return node < 0 || f->nodes[node].shared;
+}
+
 void fit_support_anew(struct fit *f)
 {
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		if (f->nodes[i].alive)
 			find_support(f, &f->nodes[i]);
+	/* what has lost its support counts for less */
 	for (uint32_t i = 0; i < f->nviews; i++)
-		fit_view_refresh(f, i);
+		if (f->views[i].left_out &&
+		    (!is_shared(f, f->views[i].best) || !is_shared(f, f->views[i].aside)))
+			fit_view_refresh(f, i);
 	for (uint32_t i = 0; i < f->ncandidates; i++)
 		f->candidates[i].lone = true; /* to be looked at again */
 }
