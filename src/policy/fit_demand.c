@@ -12,7 +12,7 @@
 /* Of a call's weight so much is on so many copies, which lose each package with this chance. Chosen
  * by the six splits of docs/TREE.md together; their neighbours differ by less than 3 %. */
 #define LEFT_OUT 0.5
-#define COPIES 8
+#define COPIES 16
 #define ALL_COPIES 8000 /* each closure has fewer when there are many: they add up all the same */
 #define LOSES_PERCENT 30
 #define GONE 0.05 /* the chance that a closure does not come again, before anything is known */
