@@ -171,7 +171,7 @@ void fit_suggest(struct fit *f, uint32_t most);
 void fit_forget_candidates(struct fit *f);
 void fit_forget_demands(struct fit *f);
 
-/* fit_plan.c */
+/* fit_worth.c */
 /* Bytes that it takes in the end, nodes having moved below it; 1 when it saves more. */
 double fit_cost(const struct fit *f, const struct fit_candidate *c);
 /* What it would save now as a node. */
