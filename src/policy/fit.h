@@ -10,14 +10,17 @@
  * gives: monotone and submodular, so nodes are chosen lazily by gain per marginal byte (Minoux;
  * Leskovec and others, KDD 2007).
  *
- * Against over-fitting half of a call's weight is on copies that are left out and varied: they have
- * lost some of the call's packages and got one of another call's, and a node counts to them only if
- * another call would have suggested it, too.
+ * Against over-fitting up to half of a call's weight is on copies that are left out and varied:
+ * they have lost some of the call's packages and got one of another call's, and a node counts to
+ * them only if another call would have suggested it, too.
  *
- * With F remembered closures, C candidates, N nodes, s items in a set (V = O(F) views):
- *   fit_call     O(C s), and O(V s) for each new candidate        fit_choose   O(N + s)
- *   fit_plan     O(C) per candidate that is looked at again (few: bounds only fall), O(V) each
- *   fit_make, fit_drop  O((C + V) s), and O(N) for each view whose best node changes
+ * With F remembered closures, V views of them (F, and at most 8,000 ln F copies), C candidates, N
+ * nodes, s items in a set; k of a kind lie in a set by its items' index, few of N or C:
+ *   fit_choose   O(s + k)                fit_call     O(s + k) for each of its 2 to 17 views
+ *   fit_plan     O(F + C + N + V depth); at most 64 gains are counted, O(a candidate's views) each;
+ *                new closures: O(512 s) each to compare, O(views of its rarest item) a candidate
+ *   fit_make, fit_drop   O(C + N + views of the node's rarest item), O(k) for each view it serves
+ * bench/policy.c measures them at their limits.
  */
 #pragma once
 
@@ -51,7 +54,8 @@ void fit_item(struct fit *f, uint32_t item, uint64_t us, uint64_t bytes);
  * the item alone. Nodes hold whole closures only: nothing else can be imported. */
 void fit_closure(struct fit *f, uint32_t item, struct policy_set closure);
 
-/* So many calls with this closure until this time (not before that of the last). */
+/* So many calls with this closure until this time (not before that of the last). Time is best
+ * counted in calls: then a night without any is nobody's absence. */
 void fit_call(struct fit *f, struct policy_set items, double calls, double now);
 
 /* The node (>= 0) that saves this call most, or -1: the root. *out_us: what it saves. */
@@ -66,8 +70,10 @@ struct fit_step {
 	int parent;		 /* FIT_MAKE: what it forks from; -1: the root */
 	struct policy_set items; /* FIT_MAKE: all, the parent's too; valid until the next call */
 };
-/* A node is dropped when the tree is over its budget, or for one that is worth FIT_HYSTERESIS times
- * as much per byte. What is in use is never dropped, nor what is above it. */
+/* A node is dropped when the tree is over its budget, for one that saves FIT_HYSTERESIS times as
+ * much, or to be made again where it takes less: the next steps say so. What is in use is never
+ * dropped, nor what is above it. A step that was not done does no harm: the next one is planned
+ * from what there is. */
 #define FIT_HYSTERESIS 1.05
 struct fit_step fit_plan(struct fit *f);
 /* A step takes only so many new closures into account: there is more to plan, though the last step
