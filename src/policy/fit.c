@@ -26,7 +26,7 @@ static void item_done(struct fit_item *i)
 static void candidate_done(struct fit_candidate *c)
 {
 	fit_set_done(&c->set);
-	free(c->views.v);
+	free(c->views.bytes);
 }
 
 void fit_free(struct fit *f)

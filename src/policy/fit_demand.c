@@ -7,7 +7,7 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
-#include "policy/fit_priv.h"
+#include "policy/fit_worth.h"
 
 /* Of a call's weight so much is on so many copies, which lose each package with this chance. Chosen
  * by the six splits of docs/TREE.md together; their neighbours differ by less than 3 %. */
@@ -80,7 +80,7 @@ static void view_add(struct fit *f, struct policy_set items, bool left_out)
 
 	while (fit_walk_next(f, &w, &i))
 		if (fit_set_within(&f->candidates[i].set, &v.set))
-			fit_list_put(&f->candidates[i].views, f->nviews);
+			fit_rising_put(&f->candidates[i].views, f->nviews);
 	f->views = fit_more(f->views, f->nviews, sizeof(v));
 	f->views[f->nviews++] = v;
 	fit_view_index(f, f->nviews - 1);

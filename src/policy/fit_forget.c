@@ -6,7 +6,7 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
-#include "policy/fit_priv.h"
+#include "policy/fit_worth.h"
 
 static int by_size(const void *a, const void *b)
 {
@@ -46,7 +46,7 @@ static void forget_candidates(struct fit *f)
 
 		if (worth[i] <= limit && c.node < 0) {
 			fit_set_done(&c.set);
-			free(c.views.v);
+			free(c.views.bytes);
 			continue;
 		}
 		*fit_table_find(&f->by_candidate, fit_set_hash(fit_set_plain(&c.set)),
@@ -77,14 +77,15 @@ static void demand_done(struct fit *f, struct fit_demand *d, uint32_t *now_at)
 	fit_set_done(&d->set);
 }
 
-static void renumber_views(struct fit_list *l, const uint32_t *now_at)
+static void renumber_views(struct fit_rising *r, const uint32_t *now_at)
 {
-	uint32_t n = l->n;
+	struct fit_rising old = *r;
 
-	l->n = 0;
-	for (uint32_t i = 0; i < n; i++)
-		if (now_at[l->v[i]] != FIT_NOBODY)
-			l->v[l->n++] = now_at[l->v[i]];
+	*r = (struct fit_rising){ 0 };
+	for (uint32_t at = 0, view = 0; fit_rising_next(&old, &at, &view);)
+		if (now_at[view] != FIT_NOBODY)
+			fit_rising_put(r, now_at[view]);
+	free(old.bytes);
 }
 
 static void forget_demands(struct fit *f)

@@ -24,6 +24,32 @@ void fit_list_drop(struct fit_list *l, uint32_t x)
 		l->v[i] = l->v[i + 1];
 }
 
+void fit_rising_put(struct fit_rising *r, uint32_t x)
+{
+	uint32_t more = x - r->last;
+
+	if (r->n + 5 > r->room) {
+		r->room = r->room + r->room / 4 + 8;
+		r->bytes = mem_resize(r->bytes, r->room);
+	}
+	for (; more > 127; more >>= 7)
+		r->bytes[r->n++] = (uint8_t)(more | 128);
+	r->bytes[r->n++] = (uint8_t)more;
+	r->last = x;
+}
+
+bool fit_rising_next(const struct fit_rising *r, uint32_t *at, uint32_t *x)
+{
+	uint32_t more = 0, shift = 0;
+
+	if (*at == r->n)
+		return false;
+	for (; r->bytes[*at] & 128; shift += 7)
+		more |= (r->bytes[(*at)++] & 127u) << shift;
+	*x += more | (uint32_t)r->bytes[(*at)++] << shift;
+	return true;
+}
+
 uint32_t fit_key(const struct fit *f, const struct fit_set *set)
 {
 	uint32_t rarest = set->v[0];

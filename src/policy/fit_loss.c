@@ -103,8 +103,8 @@ static void take_out(const struct fit *f, int32_t node, struct fit_going *g)
 /* Calls that the candidate serves lose less with what goes than they would without it. */
 static void rescue(const struct fit *f, const struct fit_candidate *c, struct fit_going *g)
 {
-	for (uint32_t i = 0; i < c->views.n; i++) {
-		const struct fit_view *v = &f->views[c->views.v[i]];
+	for (uint32_t at = 0, view = 0; fit_rising_next(&c->views, &at, &view);) {
+		const struct fit_view *v = &f->views[view];
 		uint64_t us = fit_view_us(f, v->best);
 
 		if (us && !(v->left_out && c->lone))

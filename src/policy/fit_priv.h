@@ -20,6 +20,12 @@ struct fit_list {
 	uint32_t *v, n;
 };
 
+/* Ascending numbers, each a byte or a few: what it is more than the one before. */
+struct fit_rising {
+	uint8_t *bytes;
+	uint32_t n, room, last;
+};
+
 struct fit_item {
 	uint64_t us, bytes;
 	struct fit_set *closures;
@@ -52,14 +58,14 @@ struct fit_view {
 
 struct fit_candidate {
 	struct fit_set set;
-	struct fit_list views; /* that hold all of it, ascending */
-	double gain;	       /* us, an upper bound */
-	uint64_t credit;       /* bytes that nodes would cost less below it */
-	int32_t parent, node;  /* node: it is there; -1: it is not */
-	uint32_t looked;       /* the gain is that of this fit.look */
-	uint32_t tried;	       /* in this fit.look it found no place */
-	uint64_t judged;       /* the gain was counted in this call */
-	bool lone;	       /* when looked at: only one demand had it */
+	struct fit_rising views; /* that hold all of it */
+	double gain;		 /* us, an upper bound */
+	uint64_t credit;	 /* bytes that nodes would cost less below it */
+	int32_t parent, node;	 /* node: it is there; -1: it is not */
+	uint32_t looked;	 /* the gain is that of this fit.look */
+	uint32_t tried;		 /* in this fit.look it found no place */
+	uint64_t judged;	 /* the gain was counted in this call */
+	bool lone;		 /* when looked at: only one demand had it */
 };
 
 struct fit_place {
@@ -137,6 +143,10 @@ void *fit_more(void *list, uint32_t n, size_t size);
 void fit_list_put(struct fit_list *l, uint32_t x);
 void fit_list_drop(struct fit_list *l, uint32_t x);
 
+void fit_rising_put(struct fit_rising *r, uint32_t x);
+/* *at and *x are 0 before the first. */
+bool fit_rising_next(const struct fit_rising *r, uint32_t *at, uint32_t *x);
+
 /* Walks what is listed by items of a set: nodes or candidates, of which it has the key. */
 struct fit_walk {
 	struct policy_set set;
@@ -170,12 +180,6 @@ void fit_suggest(struct fit *f, uint32_t most);
 /* Forget the less useful half when a list is at its limit. */
 void fit_forget_candidates(struct fit *f);
 void fit_forget_demands(struct fit *f);
-
-/* fit_worth.c */
-/* Bytes that it takes in the end, nodes having moved below it; 1 when it saves more. */
-double fit_cost(const struct fit *f, const struct fit_candidate *c);
-/* What it would save now as a node. */
-void fit_judge(const struct fit *f, struct fit_candidate *c);
 
 /* fit_tree.c */
 uint64_t fit_view_us(const struct fit *f, int32_t node);	     /* -1: 0 */

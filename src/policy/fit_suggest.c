@@ -4,7 +4,7 @@
  */
 #include "base/limits.h"
 #include "base/mem.h"
-#include "policy/fit_priv.h"
+#include "policy/fit_worth.h"
 
 /* Items cheaper than this are in a node only when dearer ones need them: they save nothing, and
  * keep calls out. */
@@ -20,7 +20,7 @@ static void find_views(const struct fit *f, struct fit_candidate *c)
 
 	for (uint32_t i = 0; i < views->n; i++)
 		if (fit_set_within(&c->set, &f->views[views->v[i]].set))
-			fit_list_put(&c->views, views->v[i]);
+			fit_rising_put(&c->views, views->v[i]);
 }
 
 static void candidate_add(struct fit *f, struct policy_set items)

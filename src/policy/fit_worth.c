@@ -20,8 +20,8 @@ void fit_judge(const struct fit *f, struct fit_candidate *c)
 	double sum = 0, left_out = 0, owners = 0;
 	uint32_t owner = FIT_NOBODY, having = 0;
 
-	for (uint32_t i = 0; i < c->views.n; i++) {
-		const struct fit_view *v = &f->views[c->views.v[i]];
+	for (uint32_t at = 0, view = 0; fit_rising_next(&c->views, &at, &view);) {
+		const struct fit_view *v = &f->views[view];
 		uint64_t now_us = fit_view_us(f, v->best);
 		double more;
 

@@ -10,6 +10,10 @@
 #define FIT_SUGGESTED 128
 
 /* fit_worth.c */
+/* Bytes that it takes in the end, nodes having moved below it; 1 when it saves more. */
+double fit_cost(const struct fit *f, const struct fit_candidate *c);
+/* What it would save now as a node. */
+void fit_judge(const struct fit *f, struct fit_candidate *c);
 /* What has to be free to make it: on paper nodes move at once. */
 double fit_room_for(const struct fit *f, const struct fit_candidate *c);
 /* A node that nobody need be forked from to be worth it: others that hold its items, each for
