@@ -148,7 +148,7 @@ static struct policy_set set_of_marks(uint8_t *has, uint32_t n)
 		if (has[i])
 			v[count++] = i;
 	memset(has, 0, n);
-	return (struct policy_set){ v, count };
+	return (struct policy_set){ mem_resize(v, (count + 1) * sizeof(*v)), count };
 }
 
 static void generate_item(struct workload *w, struct sim_random *r, uint8_t *has)
