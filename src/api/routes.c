@@ -186,6 +186,11 @@ static void get_node(struct request *r)
 	answer_json(r, ret, &out, &err);
 }
 
+static void get_history(struct request *r)
+{
+	describe(r, functions_history);
+}
+
 static void get_logs(struct request *r)
 {
 	auto_buf struct buf out = { 0 };
@@ -256,6 +261,9 @@ static const struct route routes[] = {
 	{ "GET", "/tree/nodes/*", get_node, 0, false,
 	  "A sleeping interpreter: who uses it, what it saves and costs", NULL, "application/json",
 	  "id" },
+	{ "GET", "/history", get_history, 0, false,
+	  "What was called, and what its packages cost, as a workload for fit and simulate", NULL,
+	  "application/json" },
 	{ "GET", "/status", get_status, 0, false, "The daemon, its host and its limits", NULL,
 	  "application/json" },
 	{ "GET", "/metrics", get_metrics, 0, false, "The numbers of the status for Prometheus",

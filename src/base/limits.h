@@ -91,10 +91,11 @@
 #define LIMIT_CELL_INOTIFY 16 /* of one */
 
 /* zygote */
-#define LIMIT_NODES 200
+#define LIMIT_NODES 1000
 #define LIMIT_NODE_PIDS 64 /* threads and processes of one node */
 #define LIMIT_MODULES 20000
 #define LIMIT_PROFILE_BYTES (4 * MIB)
+#define LIMIT_SELF_US (3600 * 1000000UL) /* of one module's import, whatever a profile says */
 #define LIMIT_FORK_MS (10 * 1000)
 #define LIMIT_FRAME_MS (10 * 1000) /* between two pieces of one message */
 #define LIMIT_GROW_MS (300 * 1000)
@@ -138,6 +139,15 @@
 #define LIMIT_EXPLAIN_MODULES 200   /* that cannot sleep, of one function */
 #define LIMIT_EXPLAIN_USERS 100	    /* functions of one node that are named */
 #define LIMIT_EXPLAIN_SUBJECTS 2000 /* functions and scripts that are asked about one node */
+
+#define LIMIT_HALF_LIFE_S                                                                      \
+	3600			    /* demand halves in this time: of two equal functions, one \
+				       called an hour ago counts half of one called now */
+#define LIMIT_DEMAND_SAVE_S 10	    /* what a kill of the daemon may lose of it */
+#define LIMIT_CLOSURES 8	    /* of dependencies, of one dist */
+#define LIMIT_PRIORS 4000	    /* nodes of a tree to start from, for each interpreter */
+#define LIMIT_TREE_BYTES (64 * MIB) /* of such a file */
+#define LIMIT_MEASURED 64	    /* nodes whose memory is read in a second */
 
 /* policy */
 #define LIMIT_CANDIDATES 16384 /* sets that might become nodes */

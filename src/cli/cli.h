@@ -103,6 +103,7 @@ int verb_tree(const struct dirs *d, int argc, char **argv);
 int verb_top(const struct dirs *d, int argc, char **argv);
 int verb_cache(const struct dirs *d, int argc, char **argv);
 int verb_simulate(const struct dirs *d, int argc, char **argv);
+int verb_history(const struct dirs *d, int argc, char **argv);
 int verb_fit(const struct dirs *d, int argc, char **argv);
 int verb_daemon(const struct dirs *d, int argc, char **argv);
 

@@ -21,6 +21,7 @@ static const char help_overview[] =
 	"  cache    packages on disk: what is there, is it whole, remove what is not needed\n"
 	"  simulate replay a workload against policies for the tree\n"
 	"  fit      the tree for a workload and a memory\n"
+	"  history  what the daemon has seen, as such a workload\n"
 	"  daemon   run the daemon in the foreground\n"
 	"  version\n"
 	"  help VERB\n"
@@ -189,6 +190,12 @@ static const struct {
 	  "Choose the tree that saves the calls of WORKLOAD (see: pipsqueak help simulate) most\n"
 	  "within SIZE (2G; powers of ten), and write it as JSON: nested \"packages\" and\n"
 	  "\"children\". FILE - is standard output.\n" },
+	{ "history",
+	  "usage: pipsqueak history -o DIR\n"
+	  "Write what the daemon has seen (functions with how much each is called, what their\n"
+	  "packages take to import and in memory, which need which) to DIR, as `pipsqueak fit\n"
+	  "--from DIR` and `simulate DIR` read it. `pipsqueakd --tree FILE` starts with what fit\n"
+	  "makes of it.\n" },
 	{ "daemon",
 	  "usage: pipsqueak daemon [OPTIONS]\n"
 	  "Run pipsqueakd in the foreground; OPTIONS are its own (pipsqueakd --help).\n" },

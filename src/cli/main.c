@@ -13,11 +13,11 @@ static const struct {
 	const char *name;
 	int (*run)(const struct dirs *d, int argc, char **argv);
 } verbs[] = {
-	{ "run", verb_run },	   { "lock", verb_lock },     { "deploy", verb_deploy },
-	{ "invoke", verb_invoke }, { "ls", verb_ls },	      { "rm", verb_rm },
-	{ "logs", verb_logs },	   { "status", verb_status }, { "tree", verb_tree },
-	{ "top", verb_top },	   { "cache", verb_cache },   { "simulate", verb_simulate },
-	{ "fit", verb_fit },	   { "daemon", verb_daemon },
+	{ "run", verb_run },	   { "lock", verb_lock },	{ "deploy", verb_deploy },
+	{ "invoke", verb_invoke }, { "ls", verb_ls },		{ "rm", verb_rm },
+	{ "logs", verb_logs },	   { "status", verb_status },	{ "tree", verb_tree },
+	{ "top", verb_top },	   { "cache", verb_cache },	{ "simulate", verb_simulate },
+	{ "fit", verb_fit },	   { "history", verb_history }, { "daemon", verb_daemon },
 };
 
 int complain(const struct err *err)

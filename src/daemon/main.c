@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
+#include "daemon/pressure.h"
 #include "daemon/resolver.h"
 #include "function/function.h"
 #include "index/index.h"
@@ -44,6 +45,8 @@ struct daemon {
 	bool stopping;
 	int lock;
 	char *index_dir, *store_dir, *downloads;
+	struct buf tree;
+	struct pressure pressure;
 };
 
 static void on_alarm(int signo)
@@ -208,6 +211,7 @@ static int open_rooms(struct daemon *d, struct err *err)
 		.memory_bytes = d->opt.memory_bytes,
 		.lib_dir = paths->lib,
 		.root_age_s = d->opt.root_age_s,
+		.tree = d->tree.data,
 		.other_node_gone = resolvers_node_gone,
 		.other_ctx = d->resolvers,
 	};
@@ -280,6 +284,7 @@ static void stop_now(uv_timer_t *timer)
 	uv_close((uv_handle_t *)&d->interrupt, NULL);
 	uv_close((uv_handle_t *)&d->idle, NULL);
 	uv_close((uv_handle_t *)&d->stop_timer, NULL);
+	pressure_close(&d->pressure);
 	close_all(d);
 }
 
@@ -317,6 +322,13 @@ static void on_idle(uv_timer_t *timer)
 		uv_timer_start(timer, on_idle, want_ms - idle_ms, 0);
 }
 
+static void on_pressure(void *arg)
+{
+	struct daemon *d = arg;
+
+	functions_pressed(d->functions);
+}
+
 static void serve(struct daemon *d)
 {
 	uv_signal_init(&d->loop, &d->term);
@@ -326,6 +338,7 @@ static void serve(struct daemon *d)
 	d->term.data = d->interrupt.data = d->idle.data = d->stop_timer.data = d;
 	uv_signal_start(&d->term, on_signal, SIGTERM);
 	uv_signal_start(&d->interrupt, on_signal, SIGINT);
+	pressure_open(&d->pressure, &d->loop, on_pressure, d);
 	if (d->opt.idle_s)
 		uv_timer_start(&d->idle, on_idle, d->opt.idle_s * 1000, 0);
 	printf("ready %s %d\n", d->opt.run_dir, api_tcp_port(d->api));
@@ -362,6 +375,10 @@ static int run(struct daemon *d, int argc, char **argv, struct err *err)
 	log_set_level(d->opt.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	umask(022); /* the directories of sandboxes are for other ids than their maker's */
+	d->tree.max = LIMIT_TREE_BYTES;
+	/* now: afterwards the caller's files are out of reach */
+	if (d->opt.tree && buf_read_file(&d->tree, AT_FDCWD, d->opt.tree, err) < 0)
+		return err_wrap(err, "the tree to start from");
 	if (check_not_running(&d->opt, err) < 0 || start_jail(d, err) < 0)
 		return -1;
 	if (uv_loop_init(&d->loop) != 0)
@@ -376,7 +393,7 @@ static int run(struct daemon *d, int argc, char **argv, struct err *err)
 int main(int argc, char **argv)
 {
 	/* Not on the stack: room jail keeps handles on the loop to the very end. */
-	static struct daemon d = { .lock = -1 };
+	static struct daemon d = { .lock = -1, .pressure = { .fd = -1 } };
 	struct err err = ERR_INIT;
 
 	if (run(&d, argc, argv, &err) < 0) {
@@ -387,6 +404,7 @@ int main(int argc, char **argv)
 	free(d.index_dir);
 	free(d.store_dir);
 	free(d.downloads);
+	buf_done(&d.tree);
 	fd_close(&d.lock);
 	return 0;
 }

@@ -30,6 +30,10 @@ static const struct option {
 	  AT(python) },
 	{ "--memory", "SIZE", "budget for sleeping and warm processes (a quarter of the memory)",
 	  SIZE, AT(memory_bytes) },
+	{ "--tree", "FILE",
+	  "start with this tree (pipsqueak fit): its nodes are made when functions with their "
+	  "packages are deployed",
+	  TEXT, AT(tree) },
 	{ "--cache-size", "SIZE",
 	  "budget for packages on disk, kept by removing what saves least (a fifth of the disk)",
 	  SIZE, AT(cache_bytes) },
@@ -313,6 +317,7 @@ void options_done(struct options *o)
 	free(o->cache);
 	free(o->listen);
 	free(o->lib);
+	free(o->tree);
 	free(o->state_dir);
 	free(o->cache_dir);
 	free(o->run_dir);

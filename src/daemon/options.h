@@ -16,6 +16,7 @@
 struct options {
 	char *cache;			  /* instead of the usual place */
 	char *dir;			  /* everything below one directory */
+	char *tree;			  /* a file, to start with */
 	char *listen;			  /* HOST:PORT for calls by TCP */
 	char *python[OPTION_PYTHONS + 1]; /* the first is the default; NULL-terminated */
 	char *prefix[OPTION_PYTHONS + 1]; /* parallel: two levels above */

@@ -140,6 +140,7 @@ static void activate(struct deploy *d, const char *env_path)
 	logs_note(d->fn, "pipsqueak: version %u deployed", v->number);
 	version_activate(steal(d->v));
 	functions_keep_envs(d->f);
+	priors_match(d->f, d->fn->live->subject);
 	d->done(d->arg, json.data, NULL);
 	deploy_free(d);
 }

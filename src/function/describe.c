@@ -87,12 +87,12 @@ json_t *describe_node(struct functions *f, struct node *n)
 	json_t *adds = json_array(), *o;
 	struct zygote_node_info info;
 
-	zygote_node_info(n->z, &info);
+	zygote_node_peek(n->z, &info);
 	for (size_t i = 0; n->adds && n->adds[i]; i++)
 		json_array_append_new(adds, explain_text(n->adds[i]));
 	o = json_pack("{s:i, s:s, s:i, s:I, s:I, s:I, s:o, s:I, s:f, s:f, s:I}", "id", (int)n->id,
 		      "python", n->interp->path, "pid", info.pid, "memory_bytes",
-		      (json_int_t)info.unique_bytes, "uses", (json_int_t)n->uses, "calls",
+		      (json_int_t)n->bytes, "uses", (json_int_t)n->uses, "calls",
 		      (json_int_t)n->calls, "adds", adds, "modules", (json_int_t)n->nmodules,
 		      "age_s", (double)(clock_us() - n->made_us) / 1e6, "unused_s",
 		      (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy);
@@ -125,6 +125,7 @@ int functions_tree(struct functions *f, struct buf *out, struct err *err)
 {
 	json_t *roots = json_array(), *unforkable = json_array();
 
+	optimise_measure(f);
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		if (!f->nodes[i]->parent)
 			json_array_append_new(roots, node_json(f, f->nodes[i]));
@@ -178,16 +179,10 @@ int functions_status(struct functions *f, struct buf *out, struct err *err)
 	static const char *const modes[] = {
 		[JAIL_ROOT] = "root", [JAIL_SUBIDS] = "subids", [JAIL_ONE_ID] = "one-id"
 	};
-	uint64_t bytes = 0;
+	uint64_t bytes = optimise_measure(f);
 	uint32_t deployed = 0;
 	json_t *o;
 
-	for (uint32_t i = 0; i < f->nnodes; i++) {
-		struct zygote_node_info info;
-
-		zygote_node_info(f->nodes[i]->z, &info);
-		bytes += info.unique_bytes;
-	}
 	for (uint32_t i = 0; i < f->by_name_cap; i++)
 		deployed += f->by_name[i] && f->by_name[i]->live;
 	o = json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "mode",

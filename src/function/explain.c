@@ -369,13 +369,20 @@ static const struct node *own_node(const struct subject *s)
 	return NULL;
 }
 
-/* Its place in the queue, from 1; 0: not there. */
-static uint32_t queue_place(const struct subject *s)
+/* Its place among those that wait, from 1; 0: not there. */
+static uint32_t queue_place(const struct subject *s, uint32_t *out_of)
 {
-	for (uint32_t i = 0; i < s->f->grow_queued; i++)
-		if (s->f->grow_queue[i] == s)
-			return i + 1;
-	return 0;
+	uint32_t place = 0;
+
+	*out_of = 0;
+	for (uint32_t i = 0; i < s->f->opt.nwaiting; i++) {
+		if (grow_is_for(s->f, s->f->opt.waiting[i]))
+			continue;
+		++*out_of;
+		if (s->f->opt.waiting[i] == s)
+			place = *out_of;
+	}
+	return place;
 }
 
 struct own {
@@ -385,7 +392,7 @@ struct own {
 
 static struct own describe_own(const struct subject *s, const struct node *node, uint64_t left_us)
 {
-	uint32_t place = queue_place(s);
+	uint32_t of, place = queue_place(s, &of);
 
 	if (s->afresh)
 		return (struct own){ "unused", mem_strdup("it sets a variable that an interpreter "
@@ -398,10 +405,9 @@ static struct own describe_own(const struct subject *s, const struct node *node,
 				     mem_strdup("after its first call") };
 	if (place)
 		return (struct own){ "queued",
-				     mem_printf("it waits for its turn, %u of %u", place,
-						s->f->grow_queued),
+				     mem_printf("it waits for its turn, %u of %u", place, of),
 				     mem_strdup(s->f->calls ? "when fewer calls run" : "soon") };
-	if (s->queued)
+	if (grow_is_for(s->f, s))
 		return (struct own){ "being made",
 				     mem_printf("for %.1f s by now",
 						(double)(clock_us() - s->growth_us) / 1e6) };

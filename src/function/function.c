@@ -174,8 +174,8 @@ static void on_housekeeping(uv_timer_t *timer)
 
 	f->housekeeping_on = false;
 	grow_kick(f);
-	grow_memory(f);
-	if (python_tidy(f) || f->calls || f->runs || f->grow_queued)
+	optimise_tick(f);
+	if (python_tidy(f) || f->calls || f->runs || f->growths || f->opt.anew || f->opt.nnoted)
 		functions_housekeep(f);
 }
 
@@ -186,6 +186,14 @@ void functions_housekeep(struct functions *f)
 		return;
 	f->housekeeping_on = true;
 	uv_timer_start(&f->housekeeping, on_housekeeping, HOUSEKEEPING_MS, 0);
+}
+
+void functions_housekeep_soon(struct functions *f, uint64_t ms)
+{
+	if (f->closing || ms >= HOUSEKEEPING_MS)
+		return;
+	f->housekeeping_on = true;
+	uv_timer_start(&f->housekeeping, on_housekeeping, ms, 0);
 }
 
 static void drained(struct functions *f)
@@ -201,7 +209,7 @@ static void drained(struct functions *f)
 /* Somebody waits for an answer, or a sandbox's answer is on its way to us. */
 static bool is_at_work(const struct functions *f)
 {
-	return f->calls || f->runs || f->deploys || f->asking;
+	return f->calls || f->runs || f->deploys || f->asking || optimise_busy(f);
 }
 
 void functions_went_quiet(struct functions *f)
@@ -210,7 +218,7 @@ void functions_went_quiet(struct functions *f)
 	if (f->closing)
 		return;
 	functions_housekeep(f);
-	if (!f->calls && f->grow_queued)
+	if (!f->calls && f->growths)
 		grow_kick(f);
 	if (f->drained && !is_at_work(f))
 		drained(f);
@@ -236,6 +244,7 @@ void functions_drain(struct functions *f, uint64_t grace_ms, void (*done)(void *
 	f->draining = true;
 	f->drained = done;
 	f->drained_arg = arg;
+	demand_save(f, true);
 	while (f->idle_oldest)
 		instance_end(f->idle_oldest);
 	uv_timer_start(&f->drain_timer, on_drain_timer, grace_ms, 0);
@@ -247,9 +256,11 @@ static void on_gone(void *ctx, struct zygote_node *z)
 {
 	struct functions *f = ctx;
 
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		if (f->nodes[i]->z == z) {
-			knowledge_gone(f, f->nodes[i]);
+	struct node *n = zygote_node_data(z);
+
+	for (uint32_t i = 0; n && i < f->nnodes; i++)
+		if (f->nodes[i] == n) {
+			knowledge_gone(f, n);
 			return;
 		}
 	if (f->config.other_node_gone)
@@ -312,7 +323,10 @@ static void load_function(void *ctx, const struct state_function *row)
 	env = lock->ndists ? store_find_env(f->config.store, lock) : NULL;
 	v->subject->env_path = env ? env->path : NULL;
 	subject_load(v->subject);
+	demand_load(f, v->subject);
 	fn->live = v;
+	if (v->subject->env_path)
+		priors_match(f, v->subject);
 }
 
 /* Whatever below apps/ is not a live version was left by a deploy or a removal cut short. */
@@ -360,6 +374,8 @@ static void on_first_root(void *arg, struct interp *interp, const struct err *er
 
 	if (!interp && !f->draining)
 		log_error("function", "%s", err->text);
+	if (interp)
+		optimise_kick(f); /* what was called before the restart */
 }
 
 int functions_open(const struct functions_config *config, struct functions **out, struct err *err)
@@ -382,8 +398,12 @@ int functions_open(const struct functions_config *config, struct functions **out
 	uv_unref((uv_handle_t *)&f->housekeeping);
 	renew_open(f);
 	zygotes_on_gone(config->zygotes, on_gone, f);
-	if (fd_mkdirs(f->apps_dir, 0700, err) < 0 || state_open(path, &f->state, err) < 0 ||
-	    load_all(f, err) < 0) {
+	if (fd_mkdirs(f->apps_dir, 0700, err) < 0 || state_open(path, &f->state, err) < 0) {
+		functions_close(f);
+		return err_wrap(err, "opening the functions");
+	}
+	optimise_open(f);
+	if (priors_open(f, config->tree, err) < 0 || load_all(f, err) < 0) {
 		functions_close(f);
 		return err_wrap(err, "opening the functions");
 	}
@@ -432,6 +452,8 @@ void functions_close(struct functions *f)
 	if (!f)
 		return;
 	f->closing = true;
+	optimise_close(f);
+	priors_close(f);
 	grow_close(f);
 	for (uint32_t i = 0; i < f->by_name_cap; i++)
 		if (f->by_name[i] && f->by_name[i]->live)
@@ -451,6 +473,8 @@ void functions_close(struct functions *f)
 	}
 	while (f->nnodes)
 		knowledge_gone(f, f->nodes[f->nnodes - 1]);
+	free(f->views);
+	items_done(&f->items);
 	python_close(f);
 	ids_done(&f->absent_known);
 	intern_done(&f->names);

@@ -35,6 +35,7 @@ struct functions_config {
 	const char *python;    /* the default interpreter, absolute */
 	uint64_t memory_bytes; /* budget for sleeping nodes and warm instances */
 	const char *lib_dir;   /* for what it says of modules (forksafe.json); NULL: none */
+	const char *tree;      /* text of a tree to start from (`pipsqueak fit`); NULL: none */
 	uint64_t root_age_s;   /* roots older than this are made anew; 0: never */
 	/* A node died that is not this room's (the resolver's); may be NULL. */
 	void (*other_node_gone)(void *ctx, struct zygote_node *node);
@@ -51,6 +52,8 @@ bool functions_use_env(const struct functions *f, const char *env_path);
  * of another version when nothing is known of this one. Is it this one? */
 bool functions_loads(const struct functions *f, const char *dist, const char *version,
 		     struct buf *out);
+/* The machine is short of memory: the tree shrinks first. */
+void functions_pressed(struct functions *f);
 void functions_close(struct functions *f);
 
 typedef void (*functions_progress_fn)(void *arg, const char *line);
@@ -160,5 +163,6 @@ warn_unused int functions_explain(struct functions *f, const char *name, struct 
 				  struct err *err);
 /* A node: who uses it, what it saves and costs; ERR_NOT_FOUND. */
 warn_unused int functions_node(struct functions *f, uint32_t id, struct buf *out, struct err *err);
+warn_unused int functions_history(struct functions *f, struct buf *out, struct err *err);
 warn_unused int functions_status(struct functions *f, struct buf *out, struct err *err);
 uint64_t functions_idle_us(struct functions *f); /* since the last call or run ended; 0: busy */

@@ -9,11 +9,18 @@
 
 #define UNFORKABLE_LINES 100
 
-/* One node being made. */
+/* One node: waits for its turn, for its environment, for its imports. */
 struct growth {
 	struct functions *f;
-	struct subject *s;
-	uint32_t parent_id;
+	struct growth *next;
+	struct ids items;
+	int place, parent_place; /* the optimiser's; -1: an heir's, the root's */
+	uint64_t reserve_bytes;
+	uint32_t parent_id, heir_of; /* heir_of: the node whose like it is; 0: of none */
+	struct subject *s;	     /* NULL: it has not begun */
+	struct lock *lock;	     /* of its environment; NULL: none */
+	bool held;		     /* the store keeps that environment */
+	const char *env_path;
 	uint64_t begin_us;
 	bool watch;
 };
@@ -31,14 +38,33 @@ static void say_unforkable(struct functions *f, char *line)
 	f->unforkable[f->nunforkable++] = line;
 }
 
-static void give_up(struct subject *s, const char *why)
+/* No node of these beyond the parent's is made for this subject any more. */
+static void rule_out(struct subject *s, const struct ids *items, const struct node *parent,
+		     const char *why)
 {
 	struct functions *f = s->f;
 
 	free(s->cannot);
 	s->cannot = mem_strdup(why);
+	for (size_t i = 0; i < items->n; i++)
+		if (!parent || !policy_set_has(ids_set(&parent->items), items->v[i]))
+			ids_add(&s->hopeless, items->v[i]);
+	ids_seal(&s->hopeless);
+	s->items_gen = 0;
 	log_info("function", "no node for %s: %s", s->key, why);
 	say_unforkable(f, mem_printf("%s: %s", s->key, why));
+}
+
+static void give_up(struct growth *g, const char *why)
+{
+	rule_out(g->s, &g->items, knowledge_find(g->f, g->parent_id), why);
+}
+
+void grow_never_again(struct functions *f, const struct node *n, const char *why)
+{
+	if (n->sponsor)
+		rule_out(n->sponsor, &n->items, n->parent, why);
+	optimise_anew(f);
 }
 
 /* "MODULE: what it leaves", for `tree`: "twisted 26.10.0: MODULE: what it leaves". */
@@ -96,38 +122,155 @@ static void drop_now(struct node *n)
 		log_warn("function", "dropping node %u: %s", n->id, err.text);
 }
 
-/* A node that may not stay: the next try leaves out what is to blame, or finds out what is. */
-static void try_again(struct subject *s, bool watched, char **left)
+/* Is anything left that it was made for? */
+static bool has_hope(struct growth *g)
 {
+	const struct node *parent = knowledge_find(g->f, g->parent_id);
+
+	items_refresh(g->f, g->s);
+	for (size_t i = 0; i < g->items.n; i++)
+		if (policy_set_has(ids_set(&g->s->items), g->items.v[i]) &&
+		    !(parent && policy_set_has(ids_set(&parent->items), g->items.v[i])))
+			return true;
+	return false;
+}
+
+/* A node that may not stay: the next try leaves out what is to blame, or finds out what is. */
+static void try_again(struct growth *g, char **left)
+{
+	struct subject *s = g->s;
 	const char *left_there = what_is_left(left);
 	bool found = set_aside(s, left);
 
-	s->watch = !watched && !found;
-	if (s->tries < LIMIT_GROW_TRIES && (found || s->watch)) {
-		grow_consider(s->f, s);
-	} else {
+	s->watch = !g->watch && !found;
+	s->items_gen = 0;
+	if (s->tries >= LIMIT_GROW_TRIES || (!found && !s->watch)) {
 		auto_free char *why = mem_printf("cannot sleep: %.200s",
 						 left_there ? left_there : "unknown why");
 
-		give_up(s, why);
+		give_up(g, why);
+	} else if (!has_hope(g)) {
+		give_up(g, "all that it would import must be imported after the fork");
 	}
 }
 
 /* May it stay? */
-static bool judge(struct functions *f, struct subject *s, struct node *n, bool watched,
-		  const struct zygote_profile *p)
+static bool judge(struct growth *g, struct node *n, const struct zygote_profile *p)
 {
-	if (watched || (p && what_is_left(p->left))) {
+	struct functions *f = g->f;
+
+	if (g->watch || (p && what_is_left(p->left))) {
 		drop_now(n);
-		try_again(s, watched, p ? p->left : (char *[]){ NULL });
+		try_again(g, p ? p->left : (char *[]){ NULL });
 		return false;
 	}
-	if (!knowledge_admits(f, n, s)) {
+	if (!knowledge_admits(f, n, g->s)) {
+		/* Its dists looked for something that this function has: with that known they are
+		 * other items for it. */
+		uint64_t gen = f->items.gen;
+
+		items_wishes(f, n);
 		drop_now(n);
-		give_up(s, "what its imports asked for makes a node that would not fit it");
+		if (f->items.gen == gen || g->s->tries >= LIMIT_GROW_TRIES)
+			give_up(g, "what its imports asked for makes a node that would not fit it");
 		return false;
 	}
 	return true;
+}
+
+static void growth_free(struct growth *g)
+{
+	struct growth **link = &g->f->growths;
+
+	while (*link != g)
+		link = &(*link)->next;
+	*link = g->next;
+	if (g->held)
+		store_hold(g->f->config.store, g->lock, false);
+	lock_free(g->lock);
+	ids_done(&g->items);
+	subject_unref(g->s);
+	free(g);
+}
+
+/* It came to nothing, or to a node that did not stay. */
+static void not_made(struct growth *g)
+{
+	struct functions *f = g->f;
+	struct node *old = knowledge_find(f, g->heir_of);
+	struct interp *p = old ? old->interp : NULL;
+
+	optimise_gone(f, g->place);
+	if (g->place >= 0)
+		optimise_anew(f);
+	growth_free(g);
+	if (p)
+		renew_grown(f, p);
+}
+
+/* The optimiser thinks that it holds these; what it does hold counts. */
+static void settle_items(struct growth *g, struct node *n)
+{
+	struct ids has = { 0 };
+
+	for (size_t i = 0; i < g->items.n; i++)
+		ids_add(&n->items, g->items.v[i]);
+	items_of_node(g->f, n, g->s, &has);
+	ids_seal(&has);
+	if (has.n != g->items.n ||
+	    (has.n && memcmp(has.v, g->items.v, has.n * sizeof(*has.v)) != 0)) {
+		if (!g->heir_of && g->s->tries >= LIMIT_GROW_TRIES)
+			give_up(g, "its imports are others than expected");
+		optimise_anew(g->f);
+	} else if (g->s->tries) {
+		g->s->tries = 1; /* it may have others */
+	}
+	ids_done(&n->items);
+	n->items = has;
+}
+
+static void take_in(struct growth *g, struct node *n, const struct zygote_profile *p)
+{
+	struct functions *f = g->f;
+	struct node *old = knowledge_find(f, g->heir_of);
+	struct subject *s = g->s;
+
+	log_info("function", "node %u for %s is asleep after %.0f ms (%zu modules)", n->id, s->key,
+		 (double)(clock_us() - g->begin_us) / 1e3, n->nmodules);
+	items_wishes(f, n);
+	if (s->assumed && p)
+		subject_correct(s, p);
+	settle_items(g, n);
+	n->place = optimise_place(f, g->place);
+	optimise_measure(f); /* nothing has been forked from it: all it added is its own */
+	items_measured(f, n, n->bytes);
+	if (old && n->parent)
+		old->heir = n;
+	if (optimise_measure(f) <= f->config.memory_bytes)
+		return;
+	/* It took more than was thought, and is the one thing that nobody uses yet: the next plan
+	 * knows what it takes. */
+	log_info("function", "node %u takes %llu MiB, more than there is room for", n->id,
+		 (unsigned long long)(n->bytes / MIB));
+	optimise_anew(f);
+	drop_now(n);
+}
+
+static void read_environment(struct growth *g, struct node *n)
+{
+	for (size_t i = 0; g->lock && i < g->s->lock->ndists; i++) {
+		const struct lock_dist *d = &g->s->lock->dists[i];
+
+		if (lock_find(g->lock, d->name))
+			ids_add(&n->reads, g->s->lock_ids[i]);
+	}
+}
+
+static void put_off(struct growth *g, const struct err *err)
+{
+	g->s->tries -= g->s->tries > 0;
+	explain_put_off(g->s, err->text);
+	optimise_hold(g->f);
 }
 
 static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profile *profile,
@@ -135,44 +278,49 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 {
 	struct growth *g = arg;
 	struct functions *f = g->f;
-	struct subject *s = g->s;
 	struct node *parent = knowledge_find(f, g->parent_id), *n = NULL;
+	struct subject *s = g->s;
+	struct err ignored;
 
 	f->growing--;
-	s->queued = false;
 	if (parent)
 		parent->busy--;
 	if (z && parent)
 		n = knowledge_add(f, z, parent, s->interp);
+	if (z && !n && zygote_drop(z, &ignored) < 0)
+		log_debug("function", "a node too many: %s", ignored.text);
 	if (n) {
 		n->tenant = s->tenant;
 		n->made_for = mem_strdup(s->key);
 		explain_put_off(s, NULL);
+		n->sponsor = s;
+		n->lock = g->lock ? lock_copy(g->lock) : NULL;
+		read_environment(g, n);
 		if (profile)
 			knowledge_describe(f, n, s, profile);
-		uint32_t id = n->id;
-		size_t modules = n->nmodules;
+		if (judge(g, n, profile)) {
+			struct interp *p = g->heir_of ? n->interp : NULL;
 
-		if (judge(f, s, n, g->watch, profile))
-			log_info("function", "node %u for %s is asleep after %.0f ms (%zu modules)",
-				 id, s->key, (double)(clock_us() - g->begin_us) / 1e3, modules);
-		grow_memory(f);
-	} else if (err && err->kind == ERR_BUSY) {
-		s->tries--; /* ids come back with nodes that go */
-		explain_put_off(s, err->text);
+			take_in(g, n, profile);
+			growth_free(g);
+			if (p)
+				renew_grown(f, p);
+		} else {
+			not_made(g);
+		}
 	} else {
-		give_up(s, err ? err->text : "its parent is gone");
+		if (err && err->kind == ERR_BUSY)
+			put_off(g, err); /* ids come back with nodes that go */
+		else
+			give_up(g, err ? err->text : "its parent is gone");
+		not_made(g);
 	}
-	free(g);
-	spare_node_made(f, s);
-	renew_grown(s);
-	subject_unref(s);
 	grow_kick(f);
+	optimise_grown(f);
 	functions_went_quiet(f);
 }
 
-/* A module is imported after the fork when it, or a package that it lies in, must be. */
-static bool is_set_aside(const struct subject *s, const char *module)
+bool grow_sets_aside(const struct subject *s, const char *module)
 {
 	auto_free char *name = mem_strdup(module);
 
@@ -188,161 +336,270 @@ static bool is_set_aside(const struct subject *s, const char *module)
 	}
 }
 
-/* The profile in import order, without what the parent has and what cannot sleep. */
-static const char **modules_beyond(struct functions *f, const struct subject *s,
-				   const struct node *parent)
+static void give_up_place(struct growth *g)
 {
-	const char **out = mem_zero(s->nseen + 1, sizeof(*out));
-	size_t n = 0;
+	struct functions *f = g->f;
+	struct node *parent = knowledge_find(f, g->parent_id);
 
-	for (size_t i = 0; i < s->nseen; i++) {
-		const struct seen_module *m = &s->seen[i];
-
-		const char *name = intern_name(&f->names, m->module);
-
-		if (!policy_set_has(ids_set(&parent->modules), m->module) && !is_set_aside(s, name))
-			out[n++] = name;
-	}
-	return out;
+	f->growing--;
+	if (parent)
+		parent->busy--;
+	not_made(g);
+	optimise_grown(f);
 }
 
-static bool start(struct functions *f, struct subject *s)
+/* Its environment is there. */
+static void import(struct growth *g)
 {
-	struct zygote_grow spec = { .env_path = s->env_path,
+	struct functions *f = g->f;
+	struct node *parent = knowledge_find(f, g->parent_id);
+	struct zygote_grow spec = { .env_path = g->env_path,
 				    .memory_bytes = f->config.memory_bytes,
-				    .watch = s->watch };
-	struct node *parent;
-	struct growth *g;
+				    .watch = g->watch };
+	auto_free const char **modules = NULL;
 
-	if (!knowledge_root_to_grow(s) || !knowledge_where(f, s, &parent))
-		return false;
-	auto_free const char **modules = modules_beyond(f, s, parent);
-
-	if (!modules[0] && s->excluded.n)
-		give_up(s, "all that it would import must be imported after the fork");
-	if (!modules[0])
-		return false;
+	if (!parent || f->draining) {
+		give_up_place(g);
+		return;
+	}
+	modules = items_modules(f, g->s, ids_set(&g->items), parent);
+	if (!modules[0]) {
+		give_up(g, g->s->excluded.n
+				   ? "all that it would import must be imported after the fork"
+				   : "what it is to be forked from has all of it");
+		give_up_place(g);
+		return;
+	}
 	spec.modules = modules;
-	s->tries++;
+	zygote_grow(f->config.zygotes, parent->z, &spec, on_grown, g);
+}
+
+static void on_env(void *arg, const struct store_env *env, const struct err *err)
+{
+	struct growth *g = arg;
+
+	if (env) {
+		g->env_path = env->path;
+		import(g);
+		return;
+	}
+	give_up(g, err->text);
+	give_up_place(g);
+}
+
+static void find_env(struct growth *g)
+{
+	struct functions *f = g->f;
+	struct subject *s = g->s;
+	struct store_python python;
+
+	if (!g->lock)
+		g->lock = items_lock(f, s, ids_set(&g->items));
+	if (!g->lock->ndists) {
+		import(g);
+	} else if (s->env_path && strcmp(g->lock->hash, s->lock->hash) == 0) {
+		g->env_path = s->env_path;
+		import(g);
+	} else {
+		store_hold(f->config.store, g->lock, true);
+		g->held = true;
+		python_store_view(s->interp, &python);
+		store_make_env(f->config.store, g->lock, &python, NULL, on_env, g);
+	}
+}
+
+/* The one that the optimiser means, or the nearest above it that is right for whom it is made for
+ * and may have one more below it. */
+static struct node *find_parent(struct growth *g)
+{
+	struct functions *f = g->f;
+	struct node *n = g->heir_of	       ? knowledge_find(f, g->parent_id)
+			 : g->parent_place < 0 ? g->s->interp->root
+					       : knowledge_find_place(f, g->parent_place);
+	struct zygote_node_info info;
+
+	for (; n; n = n->parent) {
+		zygote_node_peek(n->z, &info);
+		if (!n->parent || (info.depth < LIMIT_TREE_DEPTH && info.asleep &&
+				   !zygote_node_full(n->z) && knowledge_admits(f, n, g->s)))
+			break;
+	}
+	return n;
+}
+
+/* The node below which it is to be is itself being made. */
+static bool must_wait(const struct growth *g)
+{
+	for (const struct growth *o = g->f->growths; o; o = o->next)
+		if (o != g && g->parent_place >= 0 && o->place == g->parent_place)
+			return true;
+	return false;
+}
+
+static bool start(struct growth *g)
+{
+	struct functions *f = g->f;
+	struct node *parent, *old = knowledge_find(f, g->heir_of);
+
+	g->s = g->heir_of ? (old ? old->sponsor : NULL) : items_sponsor(f, ids_set(&g->items));
+	parent = g->s ? find_parent(g) : NULL;
+	if (g->s)
+		g->s->refs++;
+	if (!parent)
+		return false;
+	g->parent_id = parent->id;
+	g->begin_us = clock_us();
+	g->watch = g->s->watch;
 	f->growing++;
 	parent->busy++;
-	parent->last_used_us = s->growth_us = clock_us();
-	g = mem_new(struct growth);
-	*g = (struct growth){ f, s, parent->id, clock_us(), s->watch };
-	zygote_grow(f->config.zygotes, parent->z, &spec, on_grown, g);
+	parent->last_used_us = g->s->growth_us = clock_us();
+	g->s->tries += !g->heir_of;
+	find_env(g);
 	return true;
 }
 
+/* Below calls in priority: while calls run, the housekeeping timer comes back to it. */
 void grow_kick(struct functions *f)
 {
-	/* Below calls in priority: while calls run, the housekeeping timer comes back to it. */
-	while (f->grow_queued && f->growing < LIMIT_GROWING && !f->draining) {
-		struct subject *s = f->grow_queue[0];
+	struct growth *g = f->growths, *next;
 
-		memmove(&f->grow_queue[0], &f->grow_queue[1],
-			--f->grow_queued * sizeof(f->grow_queue[0]));
-		if (start(f, s))
-			continue; /* it stays marked until the node is there */
-		s->queued = false;
-		renew_grown(s);
-		subject_unref(s);
+	for (; g && f->growing < LIMIT_GROWING && !f->draining; g = next) {
+		next = g->next;
+		if (g->s || must_wait(g))
+			continue;
+		if (!start(g)) {
+			not_made(g);
+			optimise_kick(f);
+		}
+		next = f->growths; /* the list may be another one now */
 	}
 }
 
-void grow_consider(struct functions *f, struct subject *s)
+static struct growth *growth_new(struct functions *f, struct policy_set items)
 {
-	struct node *parent;
+	struct growth *g = mem_new(struct growth), **end = &f->growths;
 
-	if (s->queued || s->cannot || s->afresh || !s->profiles || f->draining ||
-	    !knowledge_root_to_grow(s) || f->grow_queued == LIMIT_GROW_QUEUE ||
-	    s->tries > LIMIT_GROW_TRIES)
-		return;
-	if (!knowledge_where(f, s, &parent))
-		return;
-	s->queued = true;
-	s->refs++;
-	f->grow_queue[f->grow_queued++] = s;
+	g->f = f;
+	g->place = g->parent_place = -1;
+	for (size_t i = 0; i < items.n; i++)
+		ids_add(&g->items, items.v[i]);
+	while (*end)
+		end = &(*end)->next;
+	*end = g;
+	return g;
+}
+
+void grow_set(struct functions *f, struct policy_set items, int place, int parent_place,
+	      uint64_t reserve_bytes)
+{
+	struct growth *g = growth_new(f, items);
+
+	g->place = place;
+	g->parent_place = parent_place;
+	g->reserve_bytes = reserve_bytes;
 	if (!f->calls)
 		grow_kick(f);
 	else
 		functions_housekeep(f);
 }
 
-static uint64_t nodes_bytes(struct functions *f, struct policy_node *views)
+bool grow_heir(struct functions *f, struct node *n, struct node *parent)
 {
-	uint64_t total = 0;
+	struct growth *g;
 
-	for (uint32_t i = 0; i < f->nnodes; i++) {
-		struct node *n = f->nodes[i];
-		struct zygote_node_info info;
-
-		zygote_node_info(n->z, &info);
-		total += info.unique_bytes;
-		views[i] = (struct policy_node){
-			.id = n->id,
-			.parent = -1,
-			.root = knowledge_top(n)->id,
-			.unique_bytes = info.unique_bytes,
-			.last_used_us = n->last_used_us,
-			.busy = n->busy > info.busy ? n->busy : info.busy,
-			.children = n->children > info.children ? n->children : info.children,
-			.asleep = info.asleep,
-			.pinned = !n->parent,
-		};
-	}
-	return total;
+	if (!n->sponsor || f->draining)
+		return false;
+	g = growth_new(f, ids_set(&n->items));
+	g->heir_of = n->id;
+	g->parent_id = parent->id;
+	g->lock = n->lock ? lock_copy(n->lock) : NULL;
+	g->reserve_bytes = n->bytes;
+	grow_kick(f);
+	return true;
 }
 
-struct node *grow_next_to_go(struct functions *f)
+void grow_consider(struct functions *f, struct subject *s)
 {
-	struct policy_node views[LIMIT_NODES];
-	int at;
-
-	nodes_bytes(f, views);
-	at = policy_evict(views, f->nnodes);
-	return at < 0 ? NULL : f->nodes[at];
+	if (s->queued || s->afresh || !s->profiles || f->draining ||
+	    f->opt.nwaiting == LIMIT_GROW_QUEUE)
+		return;
+	items_refresh(f, s);
+	if (!s->items.n)
+		return;
+	s->queued = true;
+	s->refs++;
+	f->opt.waiting[f->opt.nwaiting++] = s;
+	optimise_kick(f);
 }
 
-void grow_memory(struct functions *f)
+struct growth *grow_next(const struct functions *f, const struct growth *g)
 {
-	struct policy_node views[LIMIT_NODES];
+	return g ? g->next : f->growths;
+}
 
-	for (;;) {
-		uint64_t total = nodes_bytes(f, views);
-		bool full = f->nnodes == LIMIT_NODES;
-		struct node *n;
-		struct err err;
-		int at;
+uint32_t grow_count(const struct functions *f)
+{
+	uint32_t n = 0;
 
-		if (total <= f->config.memory_bytes && !full)
-			return;
-		if (f->idle_oldest) { /* a warm instance comes back in a millisecond */
-			instance_end(f->idle_oldest);
-			continue;
-		}
-		at = policy_evict(views, f->nnodes);
-		if (at < 0)
-			return;
-		n = f->nodes[at];
-		log_info("function", "over budget (%llu of %llu MiB): dropping node %u",
-			 (unsigned long long)(total / MIB),
-			 (unsigned long long)(f->config.memory_bytes / MIB), n->id);
-		uint32_t before = f->nnodes;
+	for (const struct growth *g = f->growths; g; g = g->next)
+		n++;
+	return n;
+}
 
-		if (zygote_drop(n->z, &err) < 0) {
-			log_warn("function", "dropping node %u: %s", n->id, err.text);
-			return;
-		}
-		if (f->nnodes == before) /* it goes later: the next round counts again */
-			return;
+bool grow_is_for(const struct functions *f, const struct subject *s)
+{
+	for (const struct growth *g = f->growths; g; g = g->next)
+		if (g->s == s)
+			return true;
+	return false;
+}
+
+bool grow_is_there(const struct functions *f, const struct growth *g)
+{
+	for (const struct growth *o = f->growths; o; o = o->next)
+		if (o == g)
+			return true;
+	return false;
+}
+
+bool grow_look(const struct growth *g, const struct ids **out_items, struct node **out_parent)
+{
+	*out_items = &g->items;
+	*out_parent = knowledge_find(g->f, g->parent_id);
+	return !g->heir_of;
+}
+
+void grow_forget_waiting(struct functions *f)
+{
+	struct growth *g = f->growths, *next;
+
+	for (; g; g = next) {
+		next = g->next;
+		if (!g->s && !g->heir_of)
+			growth_free(g);
 	}
+}
+
+void grow_take_place(struct growth *g, int place)
+{
+	g->place = place;
+}
+
+uint64_t grow_reserved(const struct functions *f)
+{
+	uint64_t sum = 0;
+
+	for (const struct growth *g = f->growths; g; g = g->next)
+		sum += g->reserve_bytes;
+	return sum;
 }
 
 void grow_close(struct functions *f)
 {
-	for (uint32_t i = 0; i < f->grow_queued; i++)
-		subject_unref(f->grow_queue[i]);
-	f->grow_queued = 0;
+	while (f->growths) {
+		f->growths->held = false; /* the store is closed */
+		growth_free(f->growths);
+	}
 	for (uint32_t i = 0; i < f->nunforkable; i++)
 		free(f->unforkable[i]);
 	free(f->unforkable);

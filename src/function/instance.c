@@ -270,7 +270,7 @@ static void first_call_done(struct instance *inst)
 	if (!inst->forks) /* which is a spare itself again */
 		spare_refill(v);
 	/* Known from before a restart, or its node was dropped: no profile need come. */
-	if (inst->from_root && v->subject->profiles && v->subject->import_us >= POLICY_GROW_MIN_US)
+	if (inst->from_root)
 		grow_consider(v->fn->f, v->subject);
 }
 
@@ -586,6 +586,7 @@ void instance_start(struct version *v, struct function_call *call)
 	struct instance *inst = spare_take(v);
 	struct node *n = NULL;
 
+	demand_note(f, s, 1);
 	if (inst && inst->state == INSTANCE_SPARE) {
 		instance_call(inst, call);
 		return;

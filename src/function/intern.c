@@ -145,3 +145,18 @@ void ids_seal(struct ids *s)
 			s->v[n++] = s->v[i];
 	s->n = n;
 }
+
+size_t ids_place(const struct ids *s, uint32_t id)
+{
+	size_t low = 0, high = s->n;
+
+	while (low + 1 < high) {
+		size_t mid = (low + high) / 2;
+
+		if (s->v[mid] <= id)
+			low = mid;
+		else
+			high = mid;
+	}
+	return low;
+}

@@ -39,6 +39,7 @@ void ids_done(struct ids *s);
 void ids_reset(struct ids *s);
 void ids_add(struct ids *s, uint32_t id); /* INTERN_NONE is ignored */
 void ids_seal(struct ids *s);
+size_t ids_place(const struct ids *s, uint32_t id); /* where in v; it must be there */
 static inline struct policy_set ids_set(const struct ids *s)
 {
 	return (struct policy_set){ s->v, s->n };

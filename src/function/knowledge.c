@@ -21,8 +21,25 @@ static uint32_t intern_dist(struct functions *f, const struct lock_dist *d)
 
 struct node *knowledge_find(struct functions *f, uint32_t id)
 {
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		if (f->nodes[i]->id == id)
+	uint32_t low = 0, high = f->nnodes; /* they are in the order of their ids */
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (f->nodes[mid]->id == id)
+			return f->nodes[mid];
+		if (f->nodes[mid]->id < id)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
+}
+
+struct node *knowledge_find_place(struct functions *f, int place)
+{
+	for (uint32_t i = 0; place >= 0 && i < f->nnodes; i++)
+		if (f->nodes[i]->place == place)
 			return f->nodes[i];
 	return NULL;
 }
@@ -39,6 +56,7 @@ struct node *knowledge_add(struct functions *f, struct zygote_node *z, struct no
 	n->interp = interp;
 	n->parent = parent;
 	n->id = ++f->next_node_id;
+	n->place = -1;
 	n->made_us = n->last_used_us = clock_us();
 	if (parent)
 		parent->children++;
@@ -61,6 +79,10 @@ void knowledge_gone(struct functions *f, struct node *n)
 	for (i = 0; i < f->nnodes; i++)
 		if (f->nodes[i]->parent == n)
 			f->nodes[i]->parent = NULL;
+	for (i = 0; i < f->nnodes; i++)
+		if (f->nodes[i]->heir == n)
+			f->nodes[i]->heir = NULL;
+	optimise_gone(f, n->place);
 	if (n->parent)
 		n->parent->children--;
 	else if (n->interp->root == n)
@@ -72,6 +94,8 @@ void knowledge_gone(struct functions *f, struct node *n)
 	ids_done(&n->modules);
 	ids_done(&n->absent);
 	ids_done(&n->env);
+	ids_done(&n->items);
+	lock_free(n->lock);
 	upload_names_free(n->adds);
 	free(n->made_for);
 	free(n);
@@ -85,16 +109,22 @@ static uint32_t own_of(struct functions *f, const char *module)
 	return intern_put2(&f->names, "own:", top);
 }
 
-static bool provided_by_lock(struct subject *s, const char *absent);
+static bool provided_by(struct subject *s, const struct lock *lock, const char *absent);
 
-/* Something that the node's own closure provides was asked for and not found (or was listed): only
- * the very same closure would see the same. */
+/* Only functions with the closure that it was born with would see the same. */
+static void fits_one(struct functions *f, struct node *n)
+{
+	n->everything = intern_put2(&f->names, "lock:", n->lock ? n->lock->hash : "");
+}
+
+/* Something that the node's own environment provides was asked for and not found (or was listed).
+ */
 static void add_absent(struct functions *f, struct node *n, struct subject *s, const char *thing)
 {
 	uint32_t id;
 
-	if (s && provided_by_lock(s, thing)) {
-		n->everything = s->closure;
+	if (n->lock && provided_by(s, n->lock, thing)) {
+		fits_one(f, n);
 		return;
 	}
 	id = intern_put(&f->names, thing);
@@ -121,12 +151,15 @@ static void note_absent(struct functions *f, const struct node *n)
 	}
 }
 
-static uint32_t seen_dist_of(const struct subject *s, uint32_t module)
+/* Of what the subject was not seen loading, the file that it came from says whose it is. */
+static uint32_t dist_of(struct subject *s, uint32_t module, const char *name, const char *origin)
 {
+	uint32_t dist;
+
 	for (size_t i = 0; i < s->nseen; i++)
 		if (s->seen[i].module == module)
 			return s->seen[i].dist;
-	return INTERN_NONE;
+	return subject_place(s, name, origin, &dist) ? dist : INTERN_NONE;
 }
 
 static void add_read(struct functions *f, struct node *n, struct subject *s, const char *name)
@@ -134,7 +167,7 @@ static void add_read(struct functions *f, struct node *n, struct subject *s, con
 	const struct lock_dist *d = lock_find(s->lock, name);
 
 	if (strcmp(name, "*") == 0)
-		n->everything = s->closure;
+		fits_one(f, n);
 	else if (d)
 		ids_add(&n->reads, intern_dist(f, d));
 }
@@ -170,7 +203,7 @@ void knowledge_describe(struct functions *f, struct node *n, struct subject *s,
 		n->nmodules++;
 		ids_add(&n->modules, id);
 		if (s)
-			ids_add(&n->dists, seen_dist_of(s, id));
+			ids_add(&n->dists, dist_of(s, id, p->modules[i], p->origins[i]));
 		/* A root's own modules are there in any fresh interpreter, too. */
 		if (n->parent)
 			ids_add(&n->absent, own_of(f, p->modules[i]));
@@ -193,7 +226,7 @@ void knowledge_describe(struct functions *f, struct node *n, struct subject *s,
 	f->gen++;
 }
 
-static bool owns(struct functions *f, struct subject *s, const char *format, const char *path)
+static bool owns(struct subject *s, const struct lock *lock, const char *format, const char *path)
 {
 	auto_free char *inside = mem_strdup(path), *file = NULL;
 
@@ -201,44 +234,42 @@ static bool owns(struct functions *f, struct subject *s, const char *format, con
 		if (*p == '.')
 			*p = '/';
 	file = mem_printf(format, s->interp->version, inside, s->interp->soabi);
-	return store_owner(f->config.store, s->lock, file) >= 0;
+	return store_owner(s->f->config.store, lock, file) >= 0;
 }
 
 /* A dotted name is asked of the files: that a closure has `numpy` says nothing of `numpy.x`. */
-static bool provides_module(struct functions *f, struct subject *s, const char *name)
+static bool provides_module(struct subject *s, const struct lock *lock, const char *name)
 {
 	if (!strchr(name, '.'))
-		return store_provides_module(f->config.store, s->lock, name);
+		return store_provides_module(s->f->config.store, lock, name);
 #define SITE "lib/python%1$s/site-packages/%2$s"
-	return owns(f, s, SITE ".py", name) || owns(f, s, SITE "/__init__.py", name) ||
-	       owns(f, s, SITE ".%3$s.so", name) || owns(f, s, SITE ".abi3.so", name) ||
-	       owns(f, s, SITE ".so", name);
+	return owns(s, lock, SITE ".py", name) || owns(s, lock, SITE "/__init__.py", name) ||
+	       owns(s, lock, SITE ".%3$s.so", name) || owns(s, lock, SITE ".abi3.so", name) ||
+	       owns(s, lock, SITE ".so", name);
 #undef SITE
 }
 
-static bool provided_by_lock(struct subject *s, const char *absent)
+static bool provided_by(struct subject *s, const struct lock *lock, const char *absent)
 {
-	struct functions *f = s->f;
-
-	if (!s->lock->ndists || !s->interp->version)
+	if (!lock->ndists || !s->interp->version)
 		return false;
 	if (strncmp(absent, "import:", 7) == 0)
-		return provides_module(f, s, absent + 7);
+		return provides_module(s, lock, absent + 7);
 	if (strncmp(absent, "meta:", 5) == 0)
-		return lock_find(s->lock, absent + 5);
+		return lock_find(lock, absent + 5);
 	if (strncmp(absent, "group:", 6) == 0)
-		return store_provides_group(f->config.store, s->lock, absent + 6);
+		return store_provides_group(s->f->config.store, lock, absent + 6);
 	return false;
 }
 
 /* What of all that any node missed would this subject have found? */
-static void refresh_provides(struct functions *f, struct subject *s)
+void knowledge_provides(struct functions *f, struct subject *s)
 {
 	for (; s->lock_asked < f->absent_known.n; s->lock_asked++) {
 		uint32_t id = f->absent_known.v[s->lock_asked];
 		const char *thing = intern_name(&f->names, id);
 
-		if (strncmp(thing, "own:", 4) != 0 && provided_by_lock(s, thing))
+		if (strncmp(thing, "own:", 4) != 0 && provided_by(s, s->lock, thing))
 			ids_add(&s->lock_provides, id);
 	}
 	ids_reset(&s->provides);
@@ -264,34 +295,48 @@ struct node *knowledge_top(struct node *n)
 	return n;
 }
 
-struct node *knowledge_root_to_grow(const struct subject *s)
-{
-	return s->renew && s->interp->next_root ? s->interp->next_root : s->interp->root;
-}
-
-static void view_node(struct functions *f, struct node *n, struct policy_node *v)
+static void view_node(struct node *n, struct policy_node *v)
 {
 	*v = (struct policy_node){
 		.id = n->id,
 		.parent = -1,
 		.root = knowledge_top(n)->id,
 		.dists = ids_set(&n->dists),
+		.dist_bits = policy_set_bits(ids_set(&n->dists)),
 		.reads = ids_set(&n->reads),
 		.modules = ids_set(&n->modules),
 		.absent = ids_set(&n->absent),
 		.env = ids_set(&n->env),
 		.tenant = n->tenant,
 		.everything = n->everything,
-		.last_used_us = n->last_used_us,
 		.busy = n->busy,
-		.children = n->children,
 		.asleep = true,
-		.full = zygote_node_full(n->z),
 		.pinned = !n->parent,
 	};
-	for (uint32_t i = 0; n->parent && i < f->nnodes; i++)
-		if (f->nodes[i] == n->parent)
-			v->parent = (int32_t)i;
+}
+
+/* Kept until the tree changes. */
+static struct policy_node *view_all(struct functions *f)
+{
+	uint32_t parent = 0;
+
+	if (f->views && f->views_gen == f->gen) {
+		for (uint32_t i = 0; i < f->nnodes; i++)
+			f->views[i].busy = f->nodes[i]->busy;
+		return f->views;
+	}
+	if (!f->views)
+		f->views = mem_zero(LIMIT_NODES, sizeof(*f->views));
+	f->views_gen = f->gen;
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		struct node *n = f->nodes[i];
+
+		view_node(n, &f->views[i]);
+		n->index = i;
+		parent = n->parent ? n->parent->index : 0; /* it came before its children */
+		f->views[i].parent = n->parent ? (int32_t)parent : -1;
+	}
+	return f->views;
 }
 
 static void view_subject(const struct subject *s, const struct node *root,
@@ -303,26 +348,27 @@ static void view_subject(const struct subject *s, const struct node *root,
 		.tenant = s->tenant,
 		.dists = ids_set(&s->dists),
 		.seen_dists = ids_set(&s->seen_dists),
+		.seen_bits = policy_set_bits(ids_set(&s->seen_dists)),
 		.modules = ids_set(&s->modules),
 		.self_us = s->self_us,
+		.dist_us = s->dist_us,
+		.other_us = s->other_us,
 		.provides = ids_set(&s->provides),
 		.env = ids_set(&s->env),
 	};
 }
 
-/* The tree as policy sees it; a page of stack for up to LIMIT_NODES nodes. */
+/* The tree as policy sees it, for up to LIMIT_NODES nodes. */
 void knowledge_view(struct functions *f, struct subject *s, const struct node *root,
 		    struct policy_node *nodes, struct policy_function *fn)
 {
-	refresh_provides(f, s);
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		view_node(f, f->nodes[i], &nodes[i]);
+	knowledge_provides(f, s);
+	memcpy(nodes, view_all(f), f->nnodes * sizeof(*nodes));
 	view_subject(s, root, fn);
 }
 
 struct node *knowledge_choose(struct functions *f, struct subject *s)
 {
-	struct policy_node nodes[LIMIT_NODES];
 	struct policy_function fn;
 	uint64_t saved_us;
 	struct node *n;
@@ -335,8 +381,9 @@ struct node *knowledge_choose(struct functions *f, struct subject *s)
 		if (n)
 			return n;
 	}
-	knowledge_view(f, s, s->interp->root, nodes, &fn);
-	at = policy_choose(nodes, f->nnodes, &fn, &saved_us);
+	knowledge_provides(f, s);
+	view_subject(s, s->interp->root, &fn);
+	at = policy_choose(view_all(f), f->nnodes, &fn, &saved_us);
 	s->saved_us = at >= 0 ? saved_us : 0;
 	/* The root holds no module of any package: it is right for everybody (S3), even for one
 	 * whose own files shadow something that an interpreter has at its start. */
@@ -351,23 +398,10 @@ bool knowledge_admits(struct functions *f, struct node *n, struct subject *s)
 	struct policy_function fn;
 	struct policy_node v;
 
-	refresh_provides(f, s);
-	view_node(f, n, &v);
+	knowledge_provides(f, s);
+	view_node(n, &v);
 	view_subject(s, n->interp == s->interp ? knowledge_top(n) : NULL, &fn);
 	return policy_admits(&v, &fn);
-}
-
-bool knowledge_where(struct functions *f, struct subject *s, struct node **out_parent)
-{
-	struct policy_node nodes[LIMIT_NODES];
-	struct policy_function fn;
-	int parent = -1;
-
-	knowledge_view(f, s, knowledge_root_to_grow(s), nodes, &fn);
-	if (!policy_grow(nodes, f->nnodes, &fn, &parent) || parent < 0)
-		return false;
-	*out_parent = f->nodes[parent];
-	return true;
 }
 
 void knowledge_failed(struct functions *f, struct node *n)
@@ -377,6 +411,7 @@ void knowledge_failed(struct functions *f, struct node *n)
 	if (++n->failures < NODE_FAILURES || !n->parent)
 		return;
 	log_warn("function", "node %u: forks fail; dropping it", n->id);
+	grow_never_again(f, n, "forks from its node fail");
 	if (zygote_drop(n->z, &err) < 0)
 		log_debug("function", "dropping node %u: %s", n->id, err.text);
 }

@@ -45,11 +45,13 @@ struct functions {
 	struct kept_lock locks[LIMIT_LOCKS]; /* a ring */
 	uint32_t next_lock;
 	struct node *nodes[LIMIT_NODES];
-	uint32_t nnodes, next_node_id;
-	uint64_t gen;		 /* counts changes of the tree */
-	struct ids absent_known; /* every absent thing of any node, in order of arrival */
-	struct subject *grow_queue[LIMIT_GROW_QUEUE];
-	uint32_t grow_queued, growing;
+	uint32_t nnodes, next_node_id, growing;
+	uint64_t gen, views_gen;   /* gen counts changes of the tree */
+	struct ids absent_known;   /* every absent thing of any node, in order of arrival */
+	struct policy_node *views; /* of the nodes, as of views_gen */
+	struct growth *growths;	   /* waiting or being made */
+	struct items items;
+	struct optimiser opt;
 	char **unforkable; /* lines for `tree` */
 	uint32_t nunforkable;
 	uv_timer_t housekeeping, renewal;
@@ -180,6 +182,7 @@ void version_retire(struct version *v);	  /* frees it when nothing runs any more
 void version_check(struct version *v);
 void functions_went_quiet(struct functions *f); /* a call, run or deploy ended */
 void functions_housekeep(struct functions *f);	/* arm the timer */
+void functions_housekeep_soon(struct functions *f, uint64_t ms);
 
 /* envs.c: tell the store, after functions came or went. */
 void functions_keep_envs(struct functions *f);

@@ -313,7 +313,7 @@ static bool is_wanted(const struct functions *f, const struct interp *p)
 		if (f->by_name[i] && f->by_name[i]->live &&
 		    f->by_name[i]->live->subject->interp == p)
 			return true;
-	return false;
+	return optimise_needs(f, p);
 }
 
 /* Children come after their parents, so one pass backwards sees leaves first. Is any left? */

@@ -38,66 +38,58 @@ static void change_over(struct functions *f, struct interp *p)
 {
 	p->root = steal(p->next_root);
 	f->gen++;
+	optimise_anew(f);
 	log_info("function", "a new root for %s (%s) is in use", p->path, p->cache_tag);
 	for (uint32_t i = 0; i < f->by_name_cap; i++)
 		if (f->by_name[i] && f->by_name[i]->live)
 			spare_node_made(f, f->by_name[i]->live->subject);
 	drop_old(f);
+	optimise_kick(f);
 }
 
-/* Of those that the old tree has a node for and the new one was not asked about, the one whose node
- * is oldest: parents were made before their children. */
-static struct subject *sooner(struct functions *f, const struct interp *p, struct subject *a,
-			      struct subject *b)
+/* Parents were made before their children. */
+static struct node *next_to_do(struct functions *f, const struct interp *p)
 {
-	struct node *n = b->interp == p ? knowledge_find(f, b->best) : NULL;
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		struct node *n = f->nodes[i];
 
-	if (!n || !n->parent || knowledge_top(n) != p->root || b->queued || !b->profiles ||
-	    b->renewed == p->next_root->id)
-		return a;
-	return a && a->best <= b->best ? a : b;
+		if (n->parent && !n->heir && n->renewed != p->next_root->id &&
+		    knowledge_top(n) == p->root)
+			return n;
+	}
+	return NULL;
 }
 
-static struct subject *next_subject(struct functions *f, const struct interp *p)
+static struct node *parent_of_heir(const struct interp *p, const struct node *n)
 {
-	struct subject *found = NULL;
-
-	for (struct subject *s = f->scripts; s; s = s->next)
-		found = sooner(f, p, found, s);
-	for (uint32_t i = 0; i < f->by_name_cap; i++)
-		if (f->by_name[i] && f->by_name[i]->live)
-			found = sooner(f, p, found, f->by_name[i]->live->subject);
-	return found;
+	for (n = n->parent; n; n = n->parent)
+		if (n->heir)
+			return n->heir;
+	return p->next_root;
 }
 
 /* One after the other: below calls, and below what calls have made known, in priority. */
 static void go_on(struct functions *f, struct interp *p)
 {
-	struct subject *s;
+	struct node *n = NULL;
 
 	if (p->renewing || f->draining || f->closing)
 		return;
 	p->renewing = true;
-	while (p->next_root && (s = next_subject(f, p))) {
-		s->renew = true;
-		s->renewed = p->next_root->id;
-		s->tries = 0;
-		grow_consider(f, s);
-		if (s->queued)
+	while (p->next_root && p->root && (n = next_to_do(f, p))) {
+		n->renewed = p->next_root->id;
+		if (grow_heir(f, n, parent_of_heir(p, n)))
 			break;
-		s->renew = false;
 	}
 	p->renewing = false;
-	if (p->next_root && !s)
+	if (p->next_root && !n)
 		change_over(f, p);
 }
 
-void renew_grown(struct subject *s)
+void renew_grown(struct functions *f, struct interp *p)
 {
-	if (!s->renew || s->queued)
-		return;
-	s->renew = false;
-	go_on(s->f, s->interp);
+	if (p->next_root)
+		go_on(f, p);
 }
 
 static void on_next_root(void *arg, struct zygote_node *z, const struct zygote_profile *profile,

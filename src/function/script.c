@@ -310,6 +310,7 @@ static struct subject *find_subject(struct run *run, const char *key)
 		s = subject_new(f, key, run->interp, lock_copy(run->lock));
 		s->replace = true;
 		subject_load(s);
+		demand_load(f, s);
 		f->nscripts++;
 	}
 	s->next = f->scripts;
@@ -339,6 +340,7 @@ static void ready_to_fork(struct run *run, const char *env_path)
 	upload_names_free(s->own);
 	s->own = upload_own_names(dirfd);
 	subject_set_env(s, run->script.r.env);
+	demand_note(run->f, s, 1);
 	s->gen = 0; /* its directory and variables may be others than last time */
 	n = knowledge_choose(run->f, s);
 	if (!n) {

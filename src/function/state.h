@@ -39,6 +39,7 @@ warn_unused int state_each_function(struct state *s,
 #define STATE_PROFILE "profile" /* key: of a subject */
 #define STATE_LOADS "loads"	/* key: "NAME VERSION" of a dist; see loads.c */
 #define STATE_INTERP "interp"	/* key: path; stamp: mtime in ns */
+#define STATE_DEMAND "demand"	/* key: "all"; see demand.c */
 /* 1 found (JSON appended to out), 0 not there, -1 error. */
 warn_unused int state_get(struct state *s, const char *kind, const char *key, int64_t stamp,
 			  struct buf *out, struct err *err);

@@ -18,11 +18,13 @@ struct subject *subject_new(struct functions *f, const char *key, struct interp 
 	s->interp = interp;
 	s->lock = lock;
 	s->closure = intern_put2(&f->names, "lock:", lock->hash);
+	s->lock_ids = mem_zero(lock->ndists + 1, sizeof(uint32_t));
 	for (size_t i = 0; i < lock->ndists; i++) {
 		const struct lock_dist *d = &lock->dists[i];
 		auto_free char *text = mem_printf("dist:%s %s %s", d->name, d->version, d->sha256);
 
-		ids_add(&s->dists, intern_put(&f->names, text));
+		s->lock_ids[i] = intern_put(&f->names, text);
+		ids_add(&s->dists, s->lock_ids[i]);
 	}
 	ids_seal(&s->dists);
 	s->refs = 1;
@@ -78,6 +80,7 @@ static void forget_profile(struct subject *s)
 {
 	free(s->seen);
 	free(s->self_us);
+	free(steal(s->dist_us));
 	s->seen = NULL;
 	s->self_us = NULL;
 	s->nseen = 0;
@@ -90,7 +93,19 @@ void subject_unref(struct subject *s)
 {
 	if (!s || --s->refs)
 		return;
+	if (s->noted)
+		demand_forget(s->f, s);
+	for (uint32_t i = 0; i < s->f->nnodes; i++)
+		if (s->f->nodes[i]->sponsor == s)
+			s->f->nodes[i]->sponsor = NULL;
 	forget_profile(s);
+	for (size_t i = 0; s->needs && i < s->lock->ndists; i++)
+		ids_done(&s->needs[i]);
+	free(s->needs);
+	free(s->lock_ids);
+	ids_done(&s->items);
+	ids_done(&s->told);
+	ids_done(&s->hopeless);
 	ids_done(&s->modules);
 	ids_done(&s->seen_dists);
 	ids_done(&s->dists);
@@ -122,20 +137,21 @@ static void seal_profile(struct subject *s)
 	ids_seal(&s->seen_dists);
 	free(s->self_us);
 	s->self_us = mem_zero(s->modules.n, sizeof(*s->self_us));
+	free(s->dist_us);
+	s->dist_us = mem_zero(s->seen_dists.n + 1, sizeof(*s->dist_us));
+	s->other_us = 0;
 	for (size_t i = 0; i < s->nseen; i++) {
-		size_t lo = 0, hi = s->modules.n;
+		const struct seen_module *m = &s->seen[i];
 
-		while (lo + 1 < hi) { /* modules.v holds seen[i].module: find its place */
-			size_t mid = (lo + hi) / 2;
-
-			if (s->modules.v[mid] <= s->seen[i].module)
-				lo = mid;
-			else
-				hi = mid;
-		}
-		s->self_us[lo] = s->seen[i].self_us;
+		s->self_us[ids_place(&s->modules, m->module)] = m->self_us;
+		if (m->dist == INTERN_NONE)
+			s->other_us += m->self_us;
+		else
+			s->dist_us[ids_place(&s->seen_dists, m->dist)] += m->self_us;
 	}
 	s->gen = 0;
+	s->items_gen = 0;
+	s->sampled = false;
 }
 
 static void add_seen(struct subject *s, uint32_t module, uint32_t dist, uint64_t self_us)
@@ -144,7 +160,10 @@ static void add_seen(struct subject *s, uint32_t module, uint32_t dist, uint64_t
 		return;
 	if ((s->nseen & (s->nseen - 1)) == 0)
 		s->seen = mem_resize(s->seen, (s->nseen ? s->nseen * 2 : 1) * sizeof(*s->seen));
-	s->seen[s->nseen++] = (struct seen_module){ module, dist, self_us };
+	/* It comes out of a sandbox: sums of it must not wrap around. */
+	s->seen[s->nseen++] = (struct seen_module){ module, dist,
+						    self_us < LIMIT_SELF_US ? self_us
+									    : LIMIT_SELF_US };
 }
 
 static bool is_module_name(const char *name)
@@ -172,9 +191,7 @@ static bool is_own(const struct subject *s, const char *module)
 	return false;
 }
 
-/* Can a node import this, and whose is it? false: the function's own, or ours, or a lie. */
-static bool place_module(struct subject *s, const char *name, const char *origin,
-			 uint32_t *out_dist)
+bool subject_place(struct subject *s, const char *name, const char *origin, uint32_t *out_dist)
 {
 	struct functions *f = s->f;
 	size_t env_len = strlen(JAIL_ENV "/");
@@ -204,6 +221,67 @@ static bool has_seen(const struct subject *s, uint32_t module)
 	return policy_set_has(ids_set(&s->modules), module);
 }
 
+/* What Requires-Dist says, among the dists of the lock: an answer for each of them. */
+struct needing {
+	struct subject *s;
+	struct ids *of;
+};
+
+static void add_need(void *ctx, const char *name)
+{
+	struct needing *n = ctx;
+	const struct lock_dist *d = lock_find(n->s->lock, name);
+
+	if (d)
+		ids_add(n->of, (uint32_t)(d - n->s->lock->dists));
+}
+
+void subject_needs(struct subject *s)
+{
+	if (s->needs || !s->lock->ndists)
+		return;
+	s->needs = mem_zero(s->lock->ndists, sizeof(*s->needs));
+	for (size_t i = 0; i < s->lock->ndists; i++) {
+		struct needing n = { s, &s->needs[i] };
+
+		store_names(s->f->config.store, s->lock, i, "requires", add_need, &n);
+		ids_seal(&s->needs[i]);
+	}
+}
+
+static json_t *needs_json(const struct subject *s)
+{
+	json_t *all = json_object();
+
+	for (size_t i = 0; s->needs && i < s->lock->ndists; i++) {
+		json_t *list = json_array();
+
+		for (size_t k = 0; k < s->needs[i].n; k++)
+			json_array_append_new(list,
+					      json_string(s->lock->dists[s->needs[i].v[k]].name));
+		json_object_set_new(all, s->lock->dists[i].name, list);
+	}
+	return all;
+}
+
+static void load_needs(struct subject *s, const json_t *all)
+{
+	const json_t *name;
+	size_t k;
+
+	if (!json_object_size(all))
+		return;
+	s->needs = mem_zero(s->lock->ndists + 1, sizeof(*s->needs));
+	for (size_t i = 0; i < s->lock->ndists; i++) {
+		struct needing n = { s, &s->needs[i] };
+
+		json_array_foreach(json_object_get(all, s->lock->dists[i].name), k,
+				   name) if (json_is_string(name))
+			add_need(&n, json_string_value(name));
+		ids_seal(&s->needs[i]);
+	}
+}
+
 static void save(struct subject *s)
 {
 	struct functions *f = s->f;
@@ -220,7 +298,7 @@ static void save(struct subject *s)
 							 intern_name(&f->names, s->seen[i].module),
 							 (json_int_t)s->seen[i].self_us, dist));
 	}
-	root = json_pack("{s:o}", "modules", modules);
+	root = json_pack("{s:o, s:o}", "modules", modules, "needs", needs_json(s));
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (text && state_put(f->state, STATE_PROFILE, s->key, 0, text, &err) < 0)
@@ -250,6 +328,7 @@ void subject_load(struct subject *s)
 				 (uint64_t)json_integer_value(json_array_get(v, 1)));
 	}
 	s->profiles = root ? 1 : 0;
+	load_needs(s, json_object_get(root, "needs"));
 	json_decref(root);
 	seal_profile(s);
 }
@@ -266,7 +345,7 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 	for (size_t i = 0; i < p->nmodules; i++) {
 		uint32_t dist, module;
 
-		if (!place_module(s, p->modules[i], p->origins[i], &dist))
+		if (!subject_place(s, p->modules[i], p->origins[i], &dist))
 			continue;
 		module = intern_put(&s->f->names, p->modules[i]);
 		if (!has_seen(s, module))
@@ -278,13 +357,62 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 	ids_done(&before);
 	if (s->profiles < UINT32_MAX)
 		s->profiles++;
+	subject_needs(s);
 	if (changed) {
 		save(s);
 		loads_learn(s);
 		s->tries = 0;
+		ids_reset(&s->hopeless);
 		free(steal(s->cannot));
-		grow_consider(s->f, s);
-	} else if (!s->cannot) {
-		grow_consider(s->f, s);
 	}
+	demand_note(s->f, s, 0);
+	grow_consider(s->f, s);
+}
+
+void subject_assume(struct subject *s, size_t dist, const char *module, uint64_t us)
+{
+	if (is_module_name(module))
+		add_seen(s, intern_put(&s->f->names, module), s->lock_ids[dist], us);
+}
+
+struct assuming {
+	struct subject *s;
+	size_t dist;
+	uint64_t us;
+};
+
+static void assume_one(void *ctx, const char *name)
+{
+	const struct assuming *a = ctx;
+
+	subject_assume(a->s, a->dist, name, a->us);
+}
+
+void subject_assume_top(struct subject *s, size_t dist, uint64_t us)
+{
+	struct assuming a = { s, dist, us };
+
+	store_names(s->f->config.store, s->lock, dist, "top_level", assume_one, &a);
+}
+
+void subject_assumed(struct subject *s)
+{
+	s->profiles = 1;
+	seal_profile(s);
+}
+
+void subject_correct(struct subject *s, const struct zygote_profile *p)
+{
+	for (size_t i = 0; i < p->nmodules; i++) {
+		uint32_t module = intern_put(&s->f->names, p->modules[i]), dist;
+		size_t at = 0;
+
+		while (at < s->nseen && s->seen[at].module != module)
+			at++;
+		if (at < s->nseen)
+			s->seen[at].self_us = p->self_us[i];
+		else if (subject_place(s, p->modules[i], p->origins[i], &dist))
+			add_seen(s, module, dist, p->self_us[i]);
+	}
+	seal_profile(s);
 }

@@ -121,7 +121,7 @@ static const char *why_it_stays(const struct node *n, const struct node *next)
 
 static json_t *drop_json(struct functions *f, const struct node *n)
 {
-	const struct node *next = grow_next_to_go(f);
+	const struct node *next = optimise_next_to_go(f);
 	json_t *o = json_pack("{s:b, s:s, s:I, s:I}", "next", n == next, "text",
 			      why_it_stays(n, next), "tree_bytes", (json_int_t)tree_bytes(f),
 			      "budget_bytes", (json_int_t)f->config.memory_bytes);

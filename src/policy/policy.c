@@ -2,6 +2,7 @@
 #include "policy/policy.h"
 
 #include "base/limits.h"
+#include "base/mem.h"
 
 bool policy_set_has(struct policy_set set, uint32_t x)
 {
@@ -24,13 +25,40 @@ bool policy_set_within(struct policy_set inner, struct policy_set outer)
 {
 	size_t j = 0;
 
+	if (inner.n > outer.n)
+		return false;
 	for (size_t i = 0; i < inner.n; i++) {
-		while (j < outer.n && outer.v[j] < inner.v[i])
-			j++;
+		size_t step = 1, low = j;
+
+		while (j < outer.n && outer.v[j] < inner.v[i]) { /* further and further */
+			low = j;
+			j += step;
+			step *= 2;
+		}
+		for (j = j < outer.n ? j : outer.n; low < j;) { /* then back into the middle */
+			size_t mid = low + (j - low) / 2;
+
+			if (outer.v[mid] < inner.v[i])
+				low = mid + 1;
+			else
+				j = mid;
+		}
 		if (j == outer.n || outer.v[j] != inner.v[i])
 			return false;
 	}
 	return true;
+}
+
+struct policy_bits policy_set_bits(struct policy_set set)
+{
+	struct policy_bits bits = { 0 };
+
+	for (size_t i = 0; i < set.n; i++) {
+		uint32_t bit = set.v[i] * 0x9e3779b1u >> 24;
+
+		bits.w[bit / 64] |= 1ull << bit % 64;
+	}
+	return bits;
 }
 
 struct reasons {
@@ -143,18 +171,67 @@ static bool better(const struct policy_node *nodes, const struct policy_node *a,
 		return saved_a > saved_b;
 	if (a->busy != b->busy)
 		return a->busy < b->busy;
-	return depth(nodes, a) > depth(nodes, b);
+	if (depth(nodes, a) != depth(nodes, b))
+		return depth(nodes, a) > depth(nodes, b);
+	return a < b;
+}
+
+static bool may_fit(const struct policy_node *node, const struct policy_function *f)
+{
+	if (!node->asleep || node->root != f->root)
+		return false;
+	for (size_t i = 0; i < array_len(node->dist_bits.w); i++)
+		if (node->dist_bits.w[i] & ~f->seen_bits.w[i])
+			return false;
+	return true;
+}
+
+/* It saves no more than all that the function loads of its dists. One more than that, for 0 is "not
+ * to be looked at". */
+static uint64_t bound(const struct policy_node *node, const struct policy_function *f)
+{
+	uint64_t sum = f->other_us;
+	size_t j = 0;
+
+	if (!f->dist_us)
+		return UINT64_MAX;
+	for (size_t i = 0; i < node->dists.n; i++) {
+		while (j < f->seen_dists.n && f->seen_dists.v[j] < node->dists.v[i])
+			j++;
+		if (j == f->seen_dists.n || f->seen_dists.v[j] != node->dists.v[i])
+			return 0;
+		sum = add_capped(sum, f->dist_us[j]);
+	}
+	return add_capped(sum, 1);
+}
+
+static size_t highest(const uint64_t *bounds, size_t n)
+{
+	size_t at = 0;
+
+	for (size_t i = 1; i < n; i++)
+		if (bounds[i] > bounds[at])
+			at = i;
+	return at;
 }
 
 int policy_choose(const struct policy_node *nodes, size_t n, const struct policy_function *f,
 		  uint64_t *out_saved_us)
 {
+	auto_free uint64_t *bounds = mem_zero(n + 1, sizeof(*bounds));
 	uint64_t best_saved = 0;
 	int best = -1;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
+		if (may_fit(&nodes[i], f))
+			bounds[i] = bound(&nodes[i], f);
+	for (;;) {
+		size_t i = highest(bounds, n);
 		uint64_t saved;
 
+		if (!bounds[i] || (best >= 0 && bounds[i] <= best_saved))
+			break;
+		bounds[i] = 0;
 		if (!policy_admits(&nodes[i], f))
 			continue;
 		saved = policy_saving(&nodes[i], f);
@@ -166,39 +243,4 @@ int policy_choose(const struct policy_node *nodes, size_t n, const struct policy
 	if (best >= 0)
 		*out_saved_us = best_saved;
 	return best;
-}
-
-bool policy_grow(const struct policy_node *nodes, size_t n, const struct policy_function *f,
-		 int *out_parent)
-{
-	uint64_t all = 0, saved = 0;
-	int parent, best;
-
-	for (size_t i = 0; i < f->modules.n; i++)
-		all = add_capped(all, f->self_us[i]);
-	best = policy_choose(nodes, n, f, &saved);
-	if (best < 0 || all - saved < POLICY_GROW_MIN_US)
-		return false;
-	/* From the best there is, or from the nearest above it that may still have children. */
-	for (parent = best; parent >= 0; parent = nodes[parent].parent)
-		if (nodes[parent].asleep && !nodes[parent].full &&
-		    depth(nodes, &nodes[parent]) < LIMIT_TREE_DEPTH)
-			break;
-	if (parent < 0)
-		return false;
-	*out_parent = parent;
-	return true;
-}
-
-int policy_evict(const struct policy_node *nodes, size_t n)
-{
-	int oldest = -1;
-
-	for (size_t i = 0; i < n; i++) {
-		if (nodes[i].pinned || nodes[i].busy || nodes[i].children || !nodes[i].asleep)
-			continue;
-		if (oldest < 0 || nodes[i].last_used_us < nodes[oldest].last_used_us)
-			oldest = (int)i;
-	}
-	return oldest;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs in: daemon and simulator. Pure functions: no I/O, no clock, no allocation that outlives the
- * call except what is documented. Which node to fork from, which node to make, which to drop.
+ * call except what is documented. Which node to fork from; which to make and to drop is fit.h's.
  *
  * Strings are interned by the caller: dists, modules, environment variables and absent things are
  * numbers, and sets are sorted arrays of them without duplicates.
@@ -18,27 +18,29 @@ struct policy_set {
 
 bool policy_set_has(struct policy_set set, uint32_t x);
 bool policy_set_within(struct policy_set inner, struct policy_set outer); /* inner is a subset */
+/* A bit for each member, several to a bit: a subset's bits are all among its superset's. */
+struct policy_bits {
+	uint64_t w[4];
+};
+struct policy_bits policy_set_bits(struct policy_set set);
 
 /* What is known of a sleeping node. */
 struct policy_node {
 	uint32_t id;
-	int32_t parent;		   /* index into the array, -1 for a root */
-	uint32_t root;		   /* which interpreter (roots are never mixed) */
-	struct policy_set dists;   /* whose modules it imported */
-	struct policy_set reads;   /* whose metadata it read */
-	struct policy_set modules; /* all that are imported in it, its ancestors' too */
-	struct policy_set absent;  /* asked for and not there: interned "import:x", "group:y" ... */
-	struct policy_set env;	   /* variables read while importing */
-	uint32_t tenant;	   /* nonzero: only this tenant's functions may use it (interned) */
+	int32_t parent;		      /* index into the array, -1 for a root */
+	uint32_t root;		      /* which interpreter (roots are never mixed) */
+	struct policy_set dists;      /* whose modules it imported */
+	struct policy_bits dist_bits; /* of dists; zero: not told */
+	struct policy_set reads;      /* whose metadata it read */
+	struct policy_set modules;    /* all that are imported in it, its ancestors' too */
+	struct policy_set absent; /* asked for and not there: interned "import:x", "group:y" ... */
+	struct policy_set env;	  /* variables read while importing */
+	uint32_t tenant;	  /* nonzero: only this tenant's functions may use it (interned) */
 	uint32_t everything; /* nonzero: it listed all dists; then only this closure (interned lock)
 				fits */
-	uint64_t unique_bytes; /* what dropping it would free */
-	uint64_t last_used_us; /* monotonic */
-	uint32_t busy;	       /* forks in flight, and children nodes being made */
-	uint32_t children;     /* nodes below it */
-	bool asleep;	       /* ready to fork */
-	bool full;	       /* no more nodes may be made below it */
-	bool pinned;	       /* a root: never evicted */
+	uint32_t busy;	     /* forks in flight, and children nodes being made */
+	bool asleep;	     /* ready to fork */
+	bool pinned;	     /* a root: never evicted */
 };
 
 /* What is known of a function (or of a script). */
@@ -49,8 +51,12 @@ struct policy_function {
 	struct policy_set dists; /* its locked closure (S2) */
 	struct policy_set
 		seen_dists; /* dists whose modules it was seen loading (S3); none: a new one */
-	struct policy_set modules; /* its profile */
-	const uint64_t *self_us;   /* parallel to modules: measured import time of each */
+	struct policy_bits seen_bits; /* of seen_dists, for nodes that tell theirs */
+	struct policy_set modules;    /* its profile */
+	const uint64_t *self_us;      /* parallel to modules: measured import time of each */
+	/* The same by dist, parallel to seen_dists, and of modules of no dist; NULL: not told. */
+	const uint64_t *dist_us;
+	uint64_t other_us;
 	struct policy_set
 		provides;      /* interned absent-things that its closure or own code provides */
 	struct policy_set env; /* variables that it sets to something else than a zygote has */
@@ -85,13 +91,5 @@ uint64_t policy_saving(const struct policy_node *node, const struct policy_funct
 int policy_choose(const struct policy_node *nodes, size_t n, const struct policy_function *f,
 		  uint64_t *out_saved_us);
 
-/* Is a node of this function's own profile worth making, given the best saving there is now?
- * Worth it: it would save at least POLICY_GROW_MIN_US more. On true, *out_parent is the node to
- * fork it from: what policy_choose() says, or the nearest sleeping one above it that is not full
- * nor at LIMIT_TREE_DEPTH. */
+/* What loads less than this altogether is nobody's concern. */
 #define POLICY_GROW_MIN_US 2000
-bool policy_grow(const struct policy_node *nodes, size_t n, const struct policy_function *f,
-		 int *out_parent);
-
-/* Least recently used leaf that sleeps unused (S5); -1 when nothing may go. */
-int policy_evict(const struct policy_node *nodes, size_t n);

@@ -187,7 +187,10 @@ static int load_function(struct workload *w, const struct names *names, const ch
 	else
 		rc = parse_set(names, json_object_get(o, "requirements"), &f->items, err);
 	if (rc == 0) {
+		double calls = json_number_value(json_object_get(o, "calls"));
+
 		f->name = mem_strdup(json_string_value(json_object_get(o, "name")));
+		f->calls = calls > SIM_CALLS ? SIM_CALLS : calls > 1 ? (uint32_t)(calls + 0.5) : 1;
 		w->nfunctions++;
 	}
 	json_decref(o);
@@ -232,9 +235,12 @@ int workload_load(const char *dir, struct workload *out, struct err *err)
 		workload_done(&w);
 		return err_wrap(err, "workload '%s'", dir);
 	}
-	w.calls = mem_zero(w.nfunctions, sizeof(*w.calls));
-	for (; w.ncalls < w.nfunctions; w.ncalls++)
-		w.calls[w.ncalls] = w.ncalls;
+	for (uint32_t i = 0; i < w.nfunctions; i++)
+		w.ncalls += w.functions[i].calls;
+	w.calls = mem_zero(w.ncalls, sizeof(*w.calls));
+	for (uint32_t i = 0, at = 0; i < w.nfunctions; i++)
+		for (uint32_t k = 0; k < w.functions[i].calls; k++)
+			w.calls[at++] = i;
 	*out = w;
 	return 0;
 }

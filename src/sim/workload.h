@@ -19,6 +19,7 @@ struct sim_item {
 struct sim_function {
 	char *name;
 	struct policy_set items;
+	uint32_t calls; /* "calls" of its line; 1 without */
 };
 
 struct workload {
@@ -33,8 +34,11 @@ struct workload {
 #define SIM_NODE_BYTES 3650000u
 #define SIM_BYTES_PER_HEAP_MB 4730000.0
 
-/* A directory with functions.jsonl, packages.json, closures.json; each function is called once, in
- * that order. ERR_NOT_FOUND, ERR_CORRUPT (with file and line), ERR_LIMIT. */
+#define SIM_CALLS 1000 /* of one function in a loaded workload */
+
+/* A directory with functions.jsonl, packages.json, closures.json; each function is called once, or
+ * as often as it says, in that order. ERR_NOT_FOUND, ERR_CORRUPT (with file and line), ERR_LIMIT.
+ */
 warn_unused int workload_load(const char *dir, struct workload *out, struct err *err);
 void workload_done(struct workload *w);
 /* Tell an optimiser of all items and closures. */

@@ -120,3 +120,16 @@ bool store_provides_group(struct store *s, const struct lock *lock, const char *
 {
 	return any_has(s, lock, "groups", group);
 }
+
+void store_names(struct store *s, const struct lock *lock, size_t dist, const char *list,
+		 void (*each)(void *ctx, const char *name), void *ctx)
+{
+	const struct env *e = loaded(s, lock);
+	json_t *value;
+	size_t i;
+
+	if (e && e->manifests && dist < e->ndists)
+		json_array_foreach(json_object_get(e->manifests[dist], list), i,
+				   value) if (json_is_string(value))
+			each(ctx, json_string_value(value));
+}

@@ -112,3 +112,7 @@ int store_owner(struct store *store, const struct lock *lock, const char *path);
  * for "absent things asked for" (DESIGN 3.4). */
 bool store_provides_module(struct store *store, const struct lock *lock, const char *top_level);
 bool store_provides_group(struct store *store, const struct lock *lock, const char *group);
+/* Names that a dist (an index into lock->dists) tells: "requires", those in its Requires-Dist
+ * lines, markers not asked; "top_level", what can be imported of it. */
+void store_names(struct store *store, const struct lock *lock, size_t dist, const char *list,
+		 void (*each)(void *ctx, const char *name), void *ctx);

@@ -707,6 +707,11 @@ static void measure(struct zygote_node *node)
 void zygote_node_info(struct zygote_node *node, struct zygote_node_info *out)
 {
 	measure(node);
+	zygote_node_peek(node, out);
+}
+
+void zygote_node_peek(struct zygote_node *node, struct zygote_node_info *out)
+{
 	*out = (struct zygote_node_info){
 		.pid = node->pid,
 		.depth = node->depth,

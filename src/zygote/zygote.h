@@ -165,6 +165,8 @@ struct zygote_node_info {
 	bool asleep, gone;
 };
 void zygote_node_info(struct zygote_node *node, struct zygote_node_info *out);
+/* The same without measuring: memory as it was last measured. */
+void zygote_node_peek(struct zygote_node *node, struct zygote_node_info *out);
 /* No ids are left for nodes below it: they can be grown from one above it. */
 bool zygote_node_full(const struct zygote_node *node);
 /* The owner's record for a node (room function keeps its knowledge there). */

@@ -403,6 +403,11 @@ void zygote_node_info(struct zygote_node *node, struct zygote_node_info *out)
 					  .unique_bytes = 1000000 };
 }
 
+void zygote_node_peek(struct zygote_node *node, struct zygote_node_info *out)
+{
+	zygote_node_info(node, out);
+}
+
 void zygote_node_set_data(struct zygote_node *node, void *data)
 {
 	node->data = data;
@@ -460,6 +465,15 @@ void store_make_env(struct store *store, const struct lock *lock, const struct s
 	doubles.envs++;
 	env_made = true;
 	done(arg, &the_env, NULL);
+}
+
+void store_hold(struct store *store, const struct lock *lock, bool hold)
+{
+}
+
+void store_names(struct store *store, const struct lock *lock, size_t dist, const char *list,
+		 void (*each)(void *ctx, const char *name), void *ctx)
+{
 }
 
 int store_keep(struct store *store, const char *owner, const char *const *hashes, struct err *err)

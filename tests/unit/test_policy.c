@@ -383,89 +383,9 @@ static void test_times_do_not_wrap(void **state)
 	struct policy_node nodes[] = { root_node(),
 				       child_node(0, SET(NUMPY), SET(NUMPY, NUMPY + 1)) };
 	uint64_t saved = 0;
-	int parent = -7;
 
 	assert_int_equal(policy_choose(nodes, 2, &f, &saved), 1);
 	assert_true(saved == UINT64_MAX);
-	assert_false(policy_grow(nodes, 2, &f, &parent));
-	assert_int_equal(parent, -7);
-	assert_true(policy_grow(nodes, 1, &f, &parent));
-	assert_int_equal(parent, 0);
-}
-
-static void test_grow_from_what_calls_are_forked_from(void **state)
-{
-	struct policy_function f = pandas_function();
-	struct policy_node nodes[] = {
-		root_node(),
-		child_node(0, SET(NUMPY), SET(NUMPY, NUMPY + 1)),
-		child_node(1, SET(NUMPY, SIMPLEJSON), SET(NUMPY, NUMPY + 1, SIMPLEJSON)),
-		child_node(0, SET(NUMPY), SET(NUMPY)),
-	};
-	int parent = -1;
-
-	assert_true(policy_grow(nodes, 4, &f, &parent));
-	assert_int_equal(parent, 1); /* saves more than 3; 2 is not admitted */
-	nodes[1].asleep = false;
-	assert_true(policy_grow(nodes, 4, &f, &parent));
-	assert_int_equal(parent, 3);
-	nodes[3].asleep = false;
-	assert_true(policy_grow(nodes, 4, &f, &parent));
-	assert_int_equal(parent, 0);
-	nodes[0].asleep = false;
-	assert_false(policy_grow(nodes, 4, &f, &parent));
-	assert_false(policy_grow(NULL, 0, &f, &parent));
-	assert_int_equal(parent, 0);
-}
-
-static void test_grow_only_when_it_is_worth_it(void **state)
-{
-	uint64_t us[] = { 50000, POLICY_GROW_MIN_US - 1 };
-	struct policy_function f = pandas_function();
-	struct policy_node nodes[] = { root_node(), child_node(0, SET(NUMPY), SET(NUMPY)) };
-	int parent = -1;
-
-	f.modules = SET(NUMPY, NUMPY + 1);
-	f.self_us = us;
-	assert_false(policy_grow(nodes, 2, &f, &parent));
-	us[1] = POLICY_GROW_MIN_US;
-	assert_true(policy_grow(nodes, 2, &f, &parent));
-	assert_int_equal(parent, 1);
-	/* A function of which nothing is known has nothing to gain. */
-	f.modules = NONE;
-	f.self_us = NULL;
-	assert_false(policy_grow(nodes, 2, &f, &parent));
-	/* What a node that is not admitted would save does not count. */
-	f = pandas_function();
-	nodes[1] = child_node(0, SET(SIMPLEJSON), f.modules);
-	assert_true(policy_grow(nodes, 2, &f, &parent));
-	assert_int_equal(parent, 0);
-}
-
-static void test_grow_stops_at_the_depth_limit(void **state)
-{
-	struct policy_node nodes[LIMIT_TREE_DEPTH + 1];
-	struct policy_function f = pandas_function();
-	struct policy_set numpy = SET(NUMPY);
-	uint64_t saved = 0;
-	int parent = -1;
-
-	nodes[0] = root_node();
-	for (int i = 1; i <= LIMIT_TREE_DEPTH; i++)
-		nodes[i] = child_node(i - 1, numpy, numpy);
-	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH, &f, &parent));
-	assert_int_equal(parent, LIMIT_TREE_DEPTH - 1);
-	/* The best is at the limit: the one above it is taken. A sleepless one is passed over. */
-	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH + 1, &f, &parent));
-	assert_int_equal(parent, LIMIT_TREE_DEPTH - 1);
-	nodes[LIMIT_TREE_DEPTH - 1].asleep = false;
-	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH + 1, &f, &parent));
-	assert_int_equal(parent, LIMIT_TREE_DEPTH - 2);
-	nodes[LIMIT_TREE_DEPTH - 2].full = true;
-	assert_true(policy_grow(nodes, LIMIT_TREE_DEPTH + 1, &f, &parent));
-	assert_int_equal(parent, LIMIT_TREE_DEPTH - 3);
-	/* But it is the deepest that calls are forked from. */
-	assert_int_equal(policy_choose(nodes, LIMIT_TREE_DEPTH + 1, &f, &saved), LIMIT_TREE_DEPTH);
 }
 
 static void test_depth_follows_parents_not_positions(void **state)
@@ -476,55 +396,62 @@ static void test_depth_follows_parents_not_positions(void **state)
 		root_node(), child_node(1, SET(NUMPY), SET(NUMPY)), /* depth 1 */
 	};
 	uint64_t saved = 0;
-	int parent = -1;
 
 	assert_int_equal(policy_choose(nodes, 3, &f, &saved), 0);
-	assert_true(policy_grow(nodes, 3, &f, &parent));
-	assert_int_equal(parent, 0);
 	nodes[0].parent = 1;
 	nodes[2].parent = 0;
 	assert_int_equal(policy_choose(nodes, 3, &f, &saved), 2);
 }
 
-static void test_evict_the_least_recently_used_leaf(void **state)
+static struct policy_set random_set(uint32_t *v, uint64_t *seed, uint32_t of, uint32_t percent)
 {
-	struct policy_node nodes[] = {
-		root_node(),
-		child_node(0, NONE, NONE),
-		child_node(1, NONE, NONE),
-		child_node(0, NONE, NONE),
-	};
+	struct policy_set s = { v, 0 };
 
-	nodes[0].children = 2;
-	nodes[1].children = 1;
-	nodes[1].last_used_us = 5;
-	nodes[2].last_used_us = 30;
-	nodes[3].last_used_us = 20;
-	assert_int_equal(policy_evict(nodes, 4), 3);
-	nodes[3].last_used_us = 40;
-	assert_int_equal(policy_evict(nodes, 4), 2);
-	nodes[1].children = 0;
-	assert_int_equal(policy_evict(nodes, 4), 1);
+	for (uint32_t i = 1; i <= of; i++) {
+		*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+		if ((*seed >> 33) % 100 < percent)
+			v[s.n++] = i;
+	}
+	return s;
 }
 
-static void test_evict_never_what_is_in_use(void **state)
+/* With bits and times by dist only few nodes are looked at: the choice is the same. */
+static void test_a_choice_by_bounds_is_the_same(void **state)
 {
-	struct policy_node leaf = child_node(0, NONE, NONE), node;
+	enum { NODES = 40, DISTS = 12 };
+	static uint32_t sets[NODES + 1][DISTS + 1];
+	uint64_t seed = 1, dist_us[DISTS], self_us[DISTS];
 
-	assert_int_equal(policy_evict(NULL, 0), -1);
-	assert_int_equal(policy_evict(&leaf, 1), 0);
-	node = leaf;
-	node.busy = 1;
-	assert_int_equal(policy_evict(&node, 1), -1);
-	node = leaf;
-	node.children = 1;
-	assert_int_equal(policy_evict(&node, 1), -1);
-	node = leaf;
-	node.asleep = false;
-	assert_int_equal(policy_evict(&node, 1), -1);
-	node = leaf;
-	node.pinned = true;
-	assert_int_equal(policy_evict(&node, 1), -1);
+	for (int round = 0; round < 2000; round++) {
+		struct policy_node nodes[NODES] = { 0 };
+		struct policy_function plain = { .root = 1 }, told;
+		uint64_t saved[2] = { 0 };
+		int chosen;
+
+		plain.dists = random_set(sets[NODES], &seed, DISTS, 70);
+		plain.seen_dists = plain.modules = plain.dists; /* one module each */
+		for (size_t i = 0; i < plain.dists.n; i++)
+			self_us[i] = dist_us[i] = plain.dists.v[i] % 4 * 100;
+		plain.self_us = self_us;
+		told = plain;
+		told.dist_us = dist_us;
+		told.seen_bits = policy_set_bits(told.seen_dists);
+		for (int i = 0; i < NODES; i++) {
+			nodes[i] = (struct policy_node){ .parent = -1,
+							 .root = 1 + (seed >> 40) % 7 / 6,
+							 .busy = (uint32_t)(seed >> 50) % 3,
+							 .asleep = (seed >> 45) % 8 != 0 };
+			nodes[i].dists = random_set(sets[i], &seed, DISTS, i % 5 * 10);
+			nodes[i].modules = nodes[i].dists;
+			if (i % 4 == 0) /* what it imported of them may be less */
+				nodes[i].modules.n /= 2;
+		}
+		chosen = policy_choose(nodes, NODES, &plain, &saved[0]);
+		for (int i = 0; i < NODES; i++)
+			nodes[i].dist_bits = policy_set_bits(nodes[i].dists);
+		assert_int_equal(policy_choose(nodes, NODES, &told, &saved[1]), chosen);
+		assert_true(saved[0] == saved[1]);
+	}
 }
 
 int main(void)
@@ -548,12 +475,8 @@ int main(void)
 		cmocka_unit_test(test_choose_finds_nothing),
 		cmocka_unit_test(test_choose_ties),
 		cmocka_unit_test(test_times_do_not_wrap),
-		cmocka_unit_test(test_grow_from_what_calls_are_forked_from),
-		cmocka_unit_test(test_grow_only_when_it_is_worth_it),
-		cmocka_unit_test(test_grow_stops_at_the_depth_limit),
 		cmocka_unit_test(test_depth_follows_parents_not_positions),
-		cmocka_unit_test(test_evict_the_least_recently_used_leaf),
-		cmocka_unit_test(test_evict_never_what_is_in_use),
+		cmocka_unit_test(test_a_choice_by_bounds_is_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
