@@ -256,14 +256,17 @@ static void take_in(struct growth *g, struct node *n, const struct zygote_profil
 	drop_now(n);
 }
 
+/* What it could find there without loading it counts as found. One that listed all fits that one
+ * closure anyway. */
 static void read_environment(struct growth *g, struct node *n)
 {
-	for (size_t i = 0; g->lock && i < g->s->lock->ndists; i++) {
+	for (size_t i = 0; g->lock && !n->everything && i < g->s->lock->ndists; i++) {
 		const struct lock_dist *d = &g->s->lock->dists[i];
 
-		if (lock_find(g->lock, d->name))
+		if (lock_find(g->lock, d->name) && !items_have(g->f, &g->items, g->s->lock_ids[i]))
 			ids_add(&n->reads, g->s->lock_ids[i]);
 	}
+	ids_seal(&n->reads);
 }
 
 static void put_off(struct growth *g, const struct err *err)
@@ -295,9 +298,9 @@ static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profi
 		explain_put_off(s, NULL);
 		n->sponsor = s;
 		n->lock = g->lock ? lock_copy(g->lock) : NULL;
-		read_environment(g, n);
 		if (profile)
 			knowledge_describe(f, n, s, profile);
+		read_environment(g, n);
 		if (judge(g, n, profile)) {
 			struct interp *p = g->heir_of ? n->interp : NULL;
 

@@ -365,6 +365,14 @@ void items_measured(struct functions *f, const struct node *n, uint64_t bytes)
 	}
 }
 
+bool items_have(const struct functions *f, const struct ids *items, uint32_t dist)
+{
+	for (size_t i = 0; i < items->n; i++)
+		if (f->items.v[items->v[i]].dist == dist)
+			return true;
+	return false;
+}
+
 void items_of_node(struct functions *f, const struct node *n, struct subject *s, struct ids *out)
 {
 	items_refresh(f, s);

@@ -100,6 +100,7 @@ void items_refresh(struct functions *f, struct subject *s);
 void items_wishes(struct functions *f, const struct node *n);
 /* So many bytes more than its parent. */
 void items_measured(struct functions *f, const struct node *n, uint64_t bytes);
+bool items_have(const struct functions *f, const struct ids *items, uint32_t dist);
 /* What of the subject's items the node holds. */
 void items_of_node(struct functions *f, const struct node *n, struct subject *s, struct ids *out);
 /* The lock of an environment that has these of the subject's items, what they require without
