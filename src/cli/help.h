@@ -192,10 +192,9 @@ static const struct {
 	  "\"children\". FILE - is standard output.\n" },
 	{ "history",
 	  "usage: pipsqueak history -o DIR\n"
-	  "Write what the daemon has seen (functions with how much each is called, what their\n"
-	  "packages take to import and in memory, which need which) to DIR, as `pipsqueak fit\n"
-	  "--from DIR` and `simulate DIR` read it. `pipsqueakd --tree FILE` starts with what fit\n"
-	  "makes of it.\n" },
+	  "Write what the daemon has seen (functions and how much each is called, what packages\n"
+	  "cost and need) to DIR, as `pipsqueak fit --from DIR` and `simulate DIR` read it.\n"
+	  "`pipsqueakd --tree FILE` starts with what fit makes of it.\n" },
 	{ "daemon",
 	  "usage: pipsqueak daemon [OPTIONS]\n"
 	  "Run pipsqueakd in the foreground; OPTIONS are its own (pipsqueakd --help).\n" },

@@ -276,46 +276,52 @@ static void put_off(struct growth *g, const struct err *err)
 	optimise_hold(g->f);
 }
 
+static void have_node(struct growth *g, struct node *n, const struct zygote_profile *profile)
+{
+	struct functions *f = g->f;
+	struct subject *s = g->s;
+	struct interp *p = g->heir_of ? n->interp : NULL;
+
+	n->tenant = s->tenant;
+	n->made_for = mem_strdup(s->key);
+	explain_put_off(s, NULL);
+	n->sponsor = s;
+	n->lock = g->lock ? lock_copy(g->lock) : NULL;
+	if (profile)
+		knowledge_describe(f, n, s, profile);
+	read_environment(g, n);
+	if (!judge(g, n, profile)) {
+		not_made(g);
+		return;
+	}
+	take_in(g, n, profile);
+	growth_free(g);
+	if (p)
+		renew_grown(f, p);
+}
+
 static void on_grown(void *arg, struct zygote_node *z, const struct zygote_profile *profile,
 		     const struct err *err)
 {
 	struct growth *g = arg;
 	struct functions *f = g->f;
 	struct node *parent = knowledge_find(f, g->parent_id), *n = NULL;
-	struct subject *s = g->s;
 	struct err ignored;
 
 	f->growing--;
 	if (parent)
 		parent->busy--;
 	if (z && parent)
-		n = knowledge_add(f, z, parent, s->interp);
+		n = knowledge_add(f, z, parent, g->s->interp);
 	if (z && !n && zygote_drop(z, &ignored) < 0)
 		log_debug("function", "a node too many: %s", ignored.text);
 	if (n) {
-		n->tenant = s->tenant;
-		n->made_for = mem_strdup(s->key);
-		explain_put_off(s, NULL);
-		n->sponsor = s;
-		n->lock = g->lock ? lock_copy(g->lock) : NULL;
-		if (profile)
-			knowledge_describe(f, n, s, profile);
-		read_environment(g, n);
-		if (judge(g, n, profile)) {
-			struct interp *p = g->heir_of ? n->interp : NULL;
-
-			take_in(g, n, profile);
-			growth_free(g);
-			if (p)
-				renew_grown(f, p);
-		} else {
-			not_made(g);
-		}
+		have_node(g, n, profile);
 	} else {
 		if (err && err->kind == ERR_BUSY)
 			put_off(g, err); /* ids come back with nodes that go */
-		else
-			give_up(g, err ? err->text : "its parent is gone");
+		else if (err && parent)	 /* else it was not its own fault */
+			give_up(g, err->text);
 		not_made(g);
 	}
 	grow_kick(f);
@@ -445,9 +451,10 @@ static bool start(struct growth *g)
 	struct node *parent, *old = knowledge_find(f, g->heir_of);
 
 	g->s = g->heir_of ? (old ? old->sponsor : NULL) : items_sponsor(f, ids_set(&g->items));
-	parent = g->s ? find_parent(g) : NULL;
-	if (g->s)
-		g->s->refs++;
+	if (!g->s)
+		return false;
+	g->s->refs++;
+	parent = find_parent(g);
 	if (!parent)
 		return false;
 	g->parent_id = parent->id;
