@@ -56,6 +56,7 @@ struct job {
 	uint32_t n, cap;
 	int64_t room;
 	bool plenty, calm, anew;
+	bool behind; /* answer: there is more to plan */
 	uint64_t begin_us;
 	/* The answer. */
 	enum fit_action action;
@@ -199,6 +200,7 @@ static void plan(uv_work_t *work)
 		note_drop(j, step.node);
 	else if (step.action == FIT_MAKE)
 		note_make(j, &step);
+	j->behind = fit_is_behind(j->fit);
 	fit_budget(j->fit, 0); /* what would go first, if something had to? */
 	step = fit_bytes(j->fit) ? fit_plan(j->fit) : (struct fit_step){ .action = FIT_NOTHING };
 	if (step.action == FIT_DROP)
@@ -624,7 +626,8 @@ static void planned(uv_work_t *work, int status)
 	} else {
 		if (j->room < 0 && f->idle_oldest) /* a warm instance comes back in a millisecond */
 			instance_end(f->idle_oldest);
-		if (!grow_next(f, NULL))
+		f->opt.plan_again = f->opt.plan_again || j->behind;
+		if (!grow_next(f, NULL) && !j->behind)
 			release_waiting(f);
 	}
 	job_free(j);
