@@ -58,6 +58,12 @@ static struct policy_node *tree(const struct workload *w, size_t *out_n)
 		struct fit_step step = fit_plan(f);
 		struct fit_node made;
 
+		if (step.action == FIT_NOTHING && fit_is_behind(f))
+			continue;
+		if (step.action == FIT_DROP) { /* it would only be made again elsewhere */
+			fit_use(f, step.node, true);
+			continue;
+		}
 		if (step.action != FIT_MAKE)
 			break;
 		if (!fit_node(f, fit_make(f, step.items, step.parent), &made))
