@@ -29,7 +29,7 @@
 #define MEASURE_US 1000000UL
 #define HOLD_US 500000UL
 #define CALM_MIN_US 2000000UL
-#define CALM_MAX_US (600 * 1000000UL)
+#define CALM_MAX_US (16 * 1000000UL)
 #define SQUEEZE 8	       /* this part of the nodes' memory goes each time that it is short, */
 #define SQUEEZED_US 10000000UL /* and is not taken again for so long */
 
