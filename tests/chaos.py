@@ -92,7 +92,8 @@ class Chaos:
                 walk(child, above | own, depth + 1, node.get("tenant", "") if depth else None)
 
         for root in self.d.get("/tree").json["roots"]:
-            walk(root, set(), 0, None)
+            if "made_for" not in root:  # else what it was below has just been killed, and it ends, too
+                walk(root, set(), 0, None)
 
     def run(self, seconds, restarts):
         end, steps = time.monotonic() + seconds, 0
