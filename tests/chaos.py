@@ -106,16 +106,16 @@ class Chaos:
 
 
 def duplicates(d):
-    """Sets that more than one node of a tenant holds."""
+    """What more than one node of a tenant holds: as many modules (of the standard library, too) of the same dists."""
     held = []
 
-    def walk(node, above):
-        has = above | {a.split()[0] for a in node["adds"]}
+    def walk(node, above, modules):
+        has, modules = above | {a.split()[0] for a in node["adds"]}, modules + node["modules"]
         if node["adds"]:
-            held.append((node.get("tenant", ""), tuple(sorted(has))))
+            held.append((node.get("tenant", ""), modules, tuple(sorted(has))))
         for child in node["children"]:
-            walk(child, has)
+            walk(child, has, modules)
 
     for root in d.get("/tree").json["roots"]:
-        walk(root, frozenset())
+        walk(root, frozenset(), 0)
     return [h for h in held if held.count(h) > 1]
