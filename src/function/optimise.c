@@ -20,11 +20,13 @@
 #include "function/priv.h"
 #include "policy/fit.h"
 
-#define FULL_ROOM 8 /* nodes that are kept free for roots and heirs */
-#define PLENTY 4    /* with a quarter of the budget free no node moves */
-#define DRIFT 1.5   /* costs that are so far from what was told are told anew */
-#define ANEW_MS 100 /* not more often */
-#define PATIENCE 20 /* nor more often than so many times what it takes; plans likewise */
+#define FULL_ROOM 8   /* nodes that are kept free for roots and heirs */
+#define PLENTY 4      /* with a quarter of the budget free no node moves */
+#define NODE_US 20000 /* a node without modules is asleep after so long */
+#define GUESS 0.5     /* fit_rules.guess: memory that is free has other uses */
+#define DRIFT 1.5     /* costs that are so far from what was told are told anew */
+#define ANEW_MS 100   /* not more often */
+#define PATIENCE 20   /* nor more often than so many times what it takes; plans likewise */
 #define SLACK 64 /* this part of the budget is kept free: nodes grow a little after their birth */
 #define MEASURE_US 1000000UL
 #define HOLD_US 500000UL
@@ -389,7 +391,11 @@ static void tell_growths(struct functions *f, struct job *j)
 
 static void tell_all(struct functions *f, struct job *j)
 {
-	struct fit_rules rules = { .node_bytes = NODE_BYTES, .half_life = LIMIT_HALF_LIFE_S };
+	struct fit_rules rules = { .node_bytes = NODE_BYTES,
+				   .node_us = NODE_US,
+				   .least_us = POLICY_GROW_MIN_US,
+				   .half_life = LIMIT_HALF_LIFE_S,
+				   .guess = GUESS };
 	size_t n;
 	auto_free struct subject **all = subjects_all(f, &n);
 

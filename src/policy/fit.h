@@ -36,12 +36,18 @@ struct fit_rules {
 	uint64_t budget_bytes;
 	uint64_t root_bytes; /* of the root, which is always there and holds no item */
 	uint64_t node_bytes; /* of a node beyond its items */
+	uint64_t node_us;    /* to make one, beyond its items' times */
+	uint64_t least_us;   /* it has to save this more than its parent, each time */
 	/* Demand halves in this time, in the unit of fit_call()'s; 0: never. */
 	double half_life;
 	/* The tree is on paper: a node moves below a better parent that comes later, and children
 	 * of a dropped one move up. Else nodes are processes: they stay where they were forked, and
 	 * a subtree goes as a whole. */
 	bool on_paper;
+	/* A node that no call would use which was made, only such as may come, has to save at least
+	 * this part of the time that its making takes: else they fill whatever memory is free.
+	 * Below 0.05, which any node has to: no more than others. */
+	double guess;
 };
 
 struct fit *fit_new(const struct fit_rules *rules);

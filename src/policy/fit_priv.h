@@ -66,6 +66,7 @@ struct fit_candidate {
 	uint32_t tried;		 /* in this fit.look it found no place */
 	uint64_t judged;	 /* the gain was counted in this call */
 	bool lone;		 /* when looked at: only one demand had it */
+	bool guess;		 /* when looked at: no call that was made would use it */
 };
 
 struct fit_place {

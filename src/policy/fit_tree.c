@@ -81,8 +81,14 @@ uint64_t fit_saved(const struct fit *f, const struct fit_place *n, uint64_t pare
 
 void fit_candidate_place(const struct fit *f, struct fit_candidate *c)
 {
+	struct fit_walk w = fit_walk_nodes(&c->set);
+	int32_t same;
+
 	c->parent = fit_parent_for(f, &c->set, LIMIT_TREE_DEPTH - 1);
 	c->node = -1;
+	while ((same = fit_next_within(f, &w, &c->set)) >= 0)
+		if (f->nodes[same].set.n == c->set.n) /* it was there before a call suggested it */
+			c->node = same;
 	c->credit = 0;
 	for (uint32_t i = 0; i < f->nnodes; i++) {
 		const struct fit_place *n = &f->nodes[i];

@@ -38,6 +38,7 @@ void fit_judge(const struct fit *f, struct fit_candidate *c)
 			left_out += more;
 	}
 	c->lone = having < 2;
+	c->guess = sum <= 0;
 	if (having > 0)
 		sum += left_out;
 	if (having > 1 || (having == 1 && f->demands[owner].calls > 1))
@@ -145,10 +146,15 @@ void fit_heap_fill(struct fit *f, uint64_t most_bytes)
 
 void fit_look_at(struct fit *f, struct fit_candidate *c)
 {
+	double part, own_us;
+
 	fit_judge(f, c);
+	part = c->guess && f->rules.guess > WORTH ? f->rules.guess : WORTH;
 	c->looked = f->look;
 	f->looks++;
-	if (c->gain * f->scale < WORTH * (double)(c->set.us - fit_view_us(f, c->parent)))
+	own_us = (double)(c->set.us - fit_view_us(f, c->parent));
+	if (own_us < (double)f->rules.least_us ||
+	    c->gain * f->scale < part * (own_us + (double)f->rules.node_us))
 		c->gain = 0;
 }
 

@@ -198,3 +198,35 @@ def test_whatever_happens(tight, index):
     settled(d)
     assert not chaos.duplicates(d), json.dumps(d.get("/tree").json, indent=1)
     assert d.worst <= 1
+
+
+def sets(node, above=frozenset(), modules=0):
+    """(dists, modules) of each node below this one."""
+    dists, modules = above | frozenset(node["adds"]), modules + node["modules"]
+    if dists:
+        yield dists, modules
+    for child in node["children"]:
+        yield from sets(child, dists, modules)
+
+
+def test_free_memory_is_not_filled(own_daemon):
+    """With room for all, what was called gets its nodes, what may come gets some, and that is all."""
+    d = own_daemon
+    dists = {"numpy": "numpy", "pandas": "pandas", "jinja2": "jinja2", "flask": "flask", "six": "six", "click": "click",
+             "pillow": "PIL.Image", "certifi": "certifi"}
+    pick = random.Random(1)
+    for n in range(16):
+        mine = pick.sample(sorted(dists), pick.randint(1, 4))
+        d.deployed("many%d" % n, {"handler.py": "".join("import %s\n" % dists[m] for m in mine) + "def handler(e): return 1\n",
+                                  "requirements.txt": "\n".join(mine)})
+        assert d.call("many%d" % n).json == 1
+    seen, calm = None, time.monotonic() + 3
+    while time.monotonic() < calm:
+        now = [s for root in d.get("/tree").json["roots"] for s in sets(root)]
+        assert len(now) < 48, d.cli("tree").stdout
+        # A few may be: one that was made before it was known what its dists look for.
+        assert len(set(now)) >= len(now) - 3, d.cli("tree").stdout
+        if now != seen:
+            seen, calm = now, max(calm, time.monotonic() + 3)
+        time.sleep(0.2)
+    assert len(seen) >= 8
