@@ -200,13 +200,13 @@ def test_whatever_happens(tight, index):
     assert d.worst <= 1
 
 
-def sets(node, above=frozenset(), modules=0):
+def kinds(node, above=frozenset(), modules=0):
     """(dists, modules) of each node below this one."""
     dists, modules = above | frozenset(node["adds"]), modules + node["modules"]
     if dists:
         yield dists, modules
     for child in node["children"]:
-        yield from sets(child, dists, modules)
+        yield from kinds(child, dists, modules)
 
 
 def test_free_memory_is_not_filled(own_daemon):
@@ -222,7 +222,7 @@ def test_free_memory_is_not_filled(own_daemon):
         assert d.call("many%d" % n).json == 1
     seen, calm = None, time.monotonic() + 3
     while time.monotonic() < calm:
-        now = [s for root in d.get("/tree").json["roots"] for s in sets(root)]
+        now = [s for root in d.get("/tree").json["roots"] for s in kinds(root)]
         assert len(now) < 48, d.cli("tree").stdout
         # A few may be: one that was made before it was known what its dists look for.
         assert len(set(now)) >= len(now) - 3, d.cli("tree").stdout
