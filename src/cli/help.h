@@ -2,7 +2,6 @@
  * Runs in: the command line. The texts of `pipsqueak help`.
  */
 #pragma once
-
 static const char help_overview[] =
 	"Pipsqueak starts Python with heavy packages in milliseconds.\n"
 	"\n"

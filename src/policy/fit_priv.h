@@ -143,7 +143,6 @@ void *fit_more(void *list, uint32_t n, size_t size);
 
 void fit_list_put(struct fit_list *l, uint32_t x);
 void fit_list_drop(struct fit_list *l, uint32_t x);
-
 void fit_rising_put(struct fit_rising *r, uint32_t x);
 /* *at and *x are 0 before the first. */
 bool fit_rising_next(const struct fit_rising *r, uint32_t *at, uint32_t *x);
