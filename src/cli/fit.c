@@ -97,7 +97,7 @@ static struct fit *fitted(const struct workload *w, uint64_t memory)
 int verb_fit(const struct dirs *d, int argc, char **argv)
 {
 	struct fit_options o = { 0 };
-	struct workload w;
+	struct workload w = { 0 };
 	struct err err;
 	struct fit *f;
 	auto_free char *text = NULL;
@@ -105,6 +105,7 @@ int verb_fit(const struct dirs *d, int argc, char **argv)
 
 	if (code)
 		return code;
+	must(o.from && o.output);
 	if (workload_open(o.from, 0, &w, &err) < 0)
 		return complain(&err);
 	f = fitted(&w, o.memory);

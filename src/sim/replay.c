@@ -194,8 +194,10 @@ static void sum_up(struct sim_result *out, uint64_t *left_us, uint32_t n)
 	if (n == 0)
 		return;
 	out->mean_ms = sum / n / 1000;
-	out->p50_ms = (double)left_us[(n - 1) / 2] / 1000;
-	out->p99_ms = (double)left_us[(n - 1) * 99 / 100] / 1000;
+	uint32_t half = (n - 1) / 2, most = (n - 1) * 99 / 100;
+
+	out->p50_ms = (double)left_us[half] / 1000;
+	out->p99_ms = (double)left_us[most] / 1000;
 	out->hits = (double)hits / n;
 }
 
