@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "function/explain.h"
 #include "function/knowledge.h"
 #include "function/priv.h"
 
@@ -61,12 +62,10 @@ static void put_item(const struct functions *f, uint32_t number, json_t *package
 
 int functions_history(struct functions *f, struct buf *out, struct err *err)
 {
-	json_t *list = json_array(), *packages = json_object(), *closures = json_object(), *root;
+	json_t *list = json_array(), *packages = json_object(), *closures = json_object();
 	double now = clock_wall_s();
 	size_t n;
 	auto_free struct subject **all = subjects_all(f, &n);
-	char *text;
-	int rc;
 
 	for (uint32_t i = 0; i < f->items.n; i++)
 		if (f->items.v[i].us)
@@ -81,13 +80,7 @@ int functions_history(struct functions *f, struct buf *out, struct err *err)
 							"requirements", names, "calls", calls));
 		json_decref(names);
 	}
-	root = json_pack("{s:o, s:o, s:o}", "functions", list, "packages", packages, "closures",
-			 closures);
-	text = json_dumps(root, JSON_INDENT(1));
-	json_decref(root);
-	if (!text)
-		return err_set(err, ERR_SYSTEM, "a name that is not UTF-8");
-	rc = buf_puts(out, text, err) < 0 ? -1 : buf_puts(out, "\n", err);
-	free(text);
-	return rc;
+	return describe_json(json_pack("{s:o, s:o, s:o}", "functions", list, "packages", packages,
+				       "closures", closures),
+			     out, err);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@
 /* The last only counts, and only where it is asked for: each is one more write for each sandbox. */
 static const char *const controllers[] = { "memory", "pids", "cpu", "cpuacct" };
 
+#define DIR_NAME "pipsqueak-" /* and the daemon's pid */
 #define NLIMITS 3
 #define CPUACCT 3
 #define NCONTROLLERS 4
@@ -77,11 +79,79 @@ int keeper_controllers(void)
 	return n;
 }
 
+/* The slots below a directory (closed here): are all of them gone? */
+static bool remove_slots(int fd)
+{
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	bool gone = true;
+
+	while (dir && (e = readdir(dir)))
+		if (e->d_name[0] >= '0' && e->d_name[0] <= '9' &&
+		    unlinkat(fd, e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+			gone = false;
+	if (dir)
+		closedir(dir);
+	return gone;
+}
+
+/* Keepers that were killed left theirs: nobody holds its lock. What still has processes stays. */
+static void remove_dead(int parent)
+{
+	int copy = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+
+	if (copy >= 0 && !dir)
+		close(copy);
+	while (dir && (e = readdir(dir))) {
+		auto_close int fd = -1;
+
+		if (strncmp(e->d_name, DIR_NAME, strlen(DIR_NAME)) != 0)
+			continue;
+		fd = openat(parent, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+			continue;
+		remove_slots(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+		if (unlinkat(parent, e->d_name, AT_REMOVEDIR) < 0)
+			log_debug("keeper", "%s is in use: %m", e->d_name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* Made, opened and locked; false: another keeper took it for a dead one's in between. */
+static bool lock_own(struct keeper *k, int i)
+{
+	struct stat own, named;
+
+	/* Refused where two controllers are one hierarchy: then it is locked already. */
+	(void)!flock(k->dirs[i], LOCK_EX | LOCK_NB);
+	if (fstat(k->dirs[i], &own) == 0 && fstatat(k->parents[i], k->name, &named, 0) == 0 &&
+	    own.st_ino == named.st_ino)
+		return true;
+	fd_close(&k->dirs[i]);
+	return false;
+}
+
+static int open_own(struct keeper *k, int i, const char *path, struct err *err)
+{
+	remove_dead(k->parents[i]);
+	do {
+		if (mkdirat(k->parents[i], k->name, 0711) < 0 && errno != EEXIST)
+			return err_sys(err, errno, "mkdir '%s/%s'", path, k->name);
+		k->dirs[i] = openat(k->parents[i], k->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (k->dirs[i] < 0 && errno != ENOENT)
+			return err_sys(err, errno, "open '%s/%s'", path, k->name);
+	} while (k->dirs[i] < 0 || !lock_own(k, i));
+	return 0;
+}
+
 static int open_hierarchies(struct keeper *k, struct err *err)
 {
 	char path[4096];
 
-	snprintf(k->name, sizeof(k->name), "pipsqueak-%d", getppid());
+	snprintf(k->name, sizeof(k->name), DIR_NAME "%d", getppid());
 	for (int i = 0; i < NCONTROLLERS; i++) {
 		k->dirs[i] = k->parents[i] = -1;
 		if (!hierarchy(controllers[i], path, sizeof(path)))
@@ -89,11 +159,8 @@ static int open_hierarchies(struct keeper *k, struct err *err)
 		k->parents[i] = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (k->parents[i] < 0)
 			return err_sys(err, errno, "open '%s'", path);
-		if (mkdirat(k->parents[i], k->name, 0755) < 0 && errno != EEXIST)
-			return err_sys(err, errno, "mkdir '%s/%s'", path, k->name);
-		k->dirs[i] = openat(k->parents[i], k->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (k->dirs[i] < 0)
-			return err_sys(err, errno, "open '%s/%s'", path, k->name);
+		if (open_own(k, i, path, err) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -296,22 +363,6 @@ static int serve(struct keeper *k, struct wire_msg *m, struct wire_msg *reply, s
 		return err_set(err, ERR_CORRUPT, "message %s is not for the keeper",
 			       wire_type_name(m->type));
 	}
-}
-
-/* The slots below a directory (closed here): are all of them gone? */
-static bool remove_slots(int fd)
-{
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *e;
-	bool gone = true;
-
-	while (dir && (e = readdir(dir)))
-		if (e->d_name[0] >= '0' && e->d_name[0] <= '9' &&
-		    unlinkat(fd, e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-			gone = false;
-	if (dir)
-		closedir(dir);
-	return gone;
 }
 
 static bool remove_round(struct keeper *k)

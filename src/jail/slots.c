@@ -133,15 +133,21 @@ static void on_time(void *arg, struct wire_msg *m, const struct err *err)
 	free(a);
 }
 
-void jail_slot_time(struct jail *jail, int slot, cpu_fn done, void *arg)
+/* asking is copied. */
+static void ask(uint16_t type, const struct asking *asking,
+		void (*done)(void *arg, struct wire_msg *m, const struct err *err))
 {
 	auto_msg struct wire_msg m;
 	struct asking *a = mem_new(struct asking);
 
-	a->time = done;
-	a->arg = arg;
-	request(WIRE_CG_TIME, slot, &m);
-	link_ask(&jail->keeper, &m, on_time, a);
+	*a = *asking;
+	request(type, a->slot, &m);
+	link_ask(&a->jail->keeper, &m, done, a);
+}
+
+void jail_slot_time(struct jail *jail, int slot, cpu_fn done, void *arg)
+{
+	ask(WIRE_CG_TIME, &(struct asking){ jail, slot, .time = done, .arg = arg }, on_time);
 }
 
 static void give(struct jail *jail, int slot, uint64_t peak, uint64_t kills, usage_fn done,
@@ -170,13 +176,5 @@ static void on_usage(void *arg, struct wire_msg *m, const struct err *err)
 
 void jail_slot_give(struct jail *jail, int slot, usage_fn done, void *arg)
 {
-	auto_msg struct wire_msg m;
-	struct asking *a = mem_new(struct asking);
-
-	a->jail = jail;
-	a->slot = slot;
-	a->usage = done;
-	a->arg = arg;
-	request(WIRE_CG_READ, slot, &m);
-	link_ask(&jail->keeper, &m, on_usage, a);
+	ask(WIRE_CG_READ, &(struct asking){ jail, slot, .usage = done, .arg = arg }, on_usage);
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Redeploying, removing, restarting, and being killed."""
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, SLOWER
+from conftest import BUILD, SLOWER, Daemon, new_base, of_daemon, processes
 
 
 def test_redeploy_and_remove(daemon):
@@ -34,6 +35,50 @@ def test_a_running_call_outlives_a_redeploy(daemon):
     assert daemon.call("long").json == "new"
     t.join(30)
     assert replies[0].status == 200 and replies[0].json == "old"
+
+
+def named_groups(pid):
+    return [os.path.join(where, d) for where, folders, _ in os.walk("/sys/fs/cgroup") for d in folders
+            if d == "pipsqueak-%d" % pid]
+
+
+def test_groups_of_a_daemon_that_was_killed_with_its_keeper(own_daemon):
+    """Nobody was left to remove them: the next daemon does, and none that belongs to a living one."""
+    d = own_daemon
+    d.deployed("sits", {"handler.py": "def handler(e): return 1"})
+    assert d.call("sits").json == 1
+    beside = Daemon(new_base())
+    try:
+        beside.deployed("sits", {"handler.py": "def handler(e): return 2", "pipsqueak.toml": "reuse = false\n"})
+        assert beside.call("sits").json == 2
+        pid, had = d.process.pid, of_daemon(d.process.pid)
+        groups = named_groups(pid)
+        if d.get("/status").json["host"]["cgroups"] and os.path.isdir("/sys/fs/cgroup/memory"):
+            assert len(groups) >= 3  # version 1: v2's directory goes with its scope
+        keepers = [p.pid for p in processes().values() if p.parent == pid and comm(p.pid) == "pipsqueak-keep"]
+        d.allowed = ["the keeper is gone"]  # it may see that one end first
+        for victim in [*keepers, pid]:
+            os.kill(victim, signal.SIGKILL)
+        d.process.wait()
+        d.becomes(lambda: not [left for left in d.leftovers(pid, had) if left not in groups])
+        assert named_groups(pid) == groups
+        d.start()
+        assert named_groups(pid) == []
+        assert d.call("sits").json == 1
+        assert bool(named_groups(beside.process.pid)) == bool(groups)
+        assert beside.call("sits").json == 2
+    finally:
+        beside.stop()
+        beside.check_log()
+        shutil.rmtree(beside.base)
+
+
+def comm(pid):
+    try:
+        with open("/proc/%d/comm" % pid) as f:
+            return f.read().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def test_logs(daemon):
