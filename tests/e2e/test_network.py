@@ -125,9 +125,16 @@ def attached(d):
         while above[-1].parent in now:
             above.append(now[above[-1].parent])
         if p.words.startswith(b"pasta\0") and d.process.pid in [a.pid for a in above]:
-            links = [os.readlink("/proc/%d/fd/%s" % (p.pid, fd)) for fd in os.listdir("/proc/%d/fd" % p.pid)]
-            found.append({int(link[5:-1]) for link in links if link.startswith("net:[")})
+            try:
+                found.append(networks_of(p.pid))
+            except FileNotFoundError:
+                assert not os.path.exists("/proc/%d/fd/0" % p.pid), "pasta %d could not be looked at" % p.pid  # it has ended
     return found
+
+
+def networks_of(pid):
+    links = [os.readlink("/proc/%d/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%d/fd" % pid)]
+    return {int(link[5:-1]) for link in links if link.startswith("net:[")}
 
 
 def test_names_and_requests(connected):
