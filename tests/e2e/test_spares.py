@@ -5,6 +5,7 @@ Spares that fork use their cell again (python/again.c). Every handler here says 
 is a child that has its cell to itself, a greater one is a child of a spare.
 """
 import threading
+import time
 
 import pytest
 
@@ -18,6 +19,13 @@ def forking(d, name, body="    pass", what="None", toml="", calls=12):
     replies = [d.call(name) for _ in range(calls)]
     assert [r.status for r in replies] == [200] * calls, [r.body for r in replies]
     return [r.json for r in replies]
+
+
+def until_forked(call):
+    """Calls are served by forks once there are spares, which on a busy machine may take more than a few calls."""
+    end = time.monotonic() + 20
+    while call() <= 2:
+        assert time.monotonic() < end
 
 
 def is_forked(row):
@@ -117,7 +125,7 @@ def test_how_a_forked_call_ends_is_told(daemon, how):
     daemon.deployed(name, {"handler.py": "import os\ndef handler(e):\n    if e == 'now':\n        %s\n    return os.getpid()\n" % body,
                            "pipsqueak.toml": FRESH + 'memory = "96M"\n'})
     for _ in range(3):
-        assert max(daemon.call(name).json for _ in range(8)) > 2
+        until_forked(lambda: daemon.call(name).json)
         reply = daemon.call(name, "now")
         assert reply.status == 502 and text.encode() in reply.body, reply.body
 
@@ -126,7 +134,7 @@ def test_a_forked_call_that_takes_too_long(daemon):
     daemon.deployed("tarries", {"handler.py": "import os, time\ndef handler(e):\n    time.sleep(e)\n    return os.getpid()\n",
                                 "pipsqueak.toml": FRESH + "timeout = 1\n"})
     for _ in range(2):
-        assert max(daemon.call("tarries", 0).json for _ in range(8)) > 2
+        until_forked(lambda: daemon.call("tarries", 0).json)
         assert daemon.call("tarries", 5).status == 504
 
 
@@ -135,7 +143,7 @@ def test_a_spare_that_its_call_attacks_is_no_ones_error(daemon, deed):
     """Stopped, it never says AGAIN and is given up; killed, it takes its cell along. Others serve."""
     daemon.deployed("attacks", {"handler.py": "import os\ndef handler(e):\n    if e and os.getppid() == 2: %s\n"
                                 "    return os.getpid()\n" % deed, "pipsqueak.toml": FRESH})
-    assert max(daemon.call("attacks", 0).json for _ in range(8)) > 2
+    until_forked(lambda: daemon.call("attacks", 0).json)
     for _ in range(2):
         assert daemon.call("attacks", 1).status in (200, 502)
         for _ in range(3):
@@ -160,5 +168,6 @@ def test_environment_and_redeploy(daemon):
     for version in ("one", "two"):
         daemon.deployed("versions", {"handler.py": "import os\ndef handler(e): return [os.getpid(), os.environ['WHICH']]\n",
                                      "pipsqueak.toml": FRESH + '[env]\nWHICH = "%s"\nPYTHONWARNINGS = "error"\n' % version})
+        until_forked(lambda: daemon.call("versions").json[0])
         rows = [daemon.call("versions").json for _ in range(10)]
-        assert {row[1] for row in rows} == {version} and max(row[0] for row in rows) > 2
+        assert {row[1] for row in rows} == {version}
