@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "fork.h"
+#include "holes.h"
 #include "pages.h"
 #include "preload.h"
 #include "wire/messages.h"
@@ -386,6 +387,7 @@ static PyObject *py_immortalize(PyObject *self, PyObject *list)
 
 static PyObject *py_collapse(PyObject *self, PyObject *args)
 {
+	holes_fill();
 	pages_collapse();
 	Py_RETURN_NONE;
 }

@@ -28,9 +28,11 @@ struct traces {
 	int ipc;			   /* System V objects */
 };
 
-/* Shared by a spare and its children; what stands in it harms at most a later call of the function.
+/* Shared by a spare and its children: what one of them wrote. `known` is what the spare believes of
+ * it.
  */
 static struct pages *written;
+static struct pages known;
 
 static const char *const writable[3] = { "/tmp", "/dev/shm", JAIL_HOME };
 
@@ -71,9 +73,12 @@ static int wait_for(pid_t pid)
 	return ended == pid ? status : 0;
 }
 
-/* The kernel lets nobody fork out of this: who has a SIGKILL pending cannot. */
+/* Whatever a call has started is our child by now, or below one. The kernel lets nobody fork out of
+ * this: who has a SIGKILL pending cannot. It looks at every process of the host, though. */
 static void sweep(void)
 {
+	if (waitpid(-1, NULL, __WALL | WNOHANG) < 0 && errno == ECHILD)
+		return;
 	kill(-1, SIGKILL);
 	while (waitpid(-1, NULL, __WALL) >= 0 || errno == EINTR)
 		continue;
@@ -127,8 +132,7 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 		if (pid == 0) {
 			hooks->after_child();
 			setsid(); /* as a child that has the cell to itself */
-			if (written)
-				pages_copy(written);
+			pages_copy(&known);
 			return;
 		}
 		hooks->after_parent();
@@ -140,6 +144,8 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 		if (status != 0)
 			end_as(status);
 		sweep();
+		if (written && !known.n)
+			pages_ours(written, &known);
 		look(&now);
 		/* No process of a cell may ever have a zygote's pid. */
 		say_again(stream, memcmp(&before, &now, sizeof(now)) != 0 ? WIRE_AGAIN_UNTIDY
@@ -150,7 +156,7 @@ void again_serve(int stream, const struct fork_hooks *hooks)
 
 void again_leave(void)
 {
-	if (written && !written->n)
+	if (written && !known.n)
 		pages_learn(written);
 	_exit(0);
 }

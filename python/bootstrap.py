@@ -233,11 +233,13 @@ def main():
         go_on(state, int(words_given[1]))
     control = int(words_given[0])
     state.part("reseed")["remember"](state)
+    state.part("handler")["rehearse"](state)
     # Objects made from here on are few; the collector must not walk, and so copy, the rest.
     gc.collect()
     gc.disable()
     state.part("immortal")["immortalize"](state)
     gc.freeze()
+    state.c.collapse()
     state.c.send_packet(control, state.c.ASLEEP, 0, {})
     while True:
         try:

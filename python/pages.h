@@ -27,5 +27,8 @@ struct pages {
 /* Which pages of this process are its parent's no more? The first PAGES_RANGES runs of them;
  * mappings that would make it more than 4 GiB to look at are passed over. */
 void pages_learn(struct pages *out);
-/* Have them copied now. What is not mapped here is passed over. */
-void pages_copy(const struct pages *pages);
+/* Those of them that are mapped here, privately and to be written, 64 MiB at most: who says so may
+ * have written nonsense. */
+void pages_ours(const struct pages *said, struct pages *out);
+/* In a child of the process that they are ours in: have them copied now. */
+void pages_copy(const struct pages *ours);
