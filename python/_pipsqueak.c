@@ -289,6 +289,19 @@ static PyObject *py_sleep(PyObject *self, PyObject *args)
 	}
 }
 
+static PyObject *py_adopt(PyObject *self, PyObject *args)
+{
+	struct fork_result result;
+	struct err err = ERR_INIT;
+	int stream;
+
+	if (!PyArg_ParseTuple(args, "i", &stream))
+		return NULL;
+	if (fork_adopt(stream, &result, &err) < 0)
+		return raise_err(&err);
+	return as_dict(&result);
+}
+
 static PyObject *py_again(PyObject *self, PyObject *args)
 {
 	int stream;
@@ -446,6 +459,9 @@ static PyMethodDef methods[] = {
 	  "sleep(control, kept) -> dict: serve FORK requests; returns in each child, in its "
 	  "sandbox, "
 	  "where the descriptors of kept (files open for reading) are open anew" },
+	{ "adopt", py_adopt, METH_VARARGS,
+	  "adopt(stream) -> dict, as sleep(): a child that was forked ahead waits for who wants "
+	  "it" },
 	{ "again", py_again, METH_VARARGS,
 	  "again(stream): be a spare that forks; returns in one child after another" },
 	{ "leave", py_leave, METH_NOARGS, "leave(): the end of such a child" },

@@ -178,6 +178,9 @@ def fresh_main():
 def serve(state, me):
     """In a child: do what its role is. Returns the control socket if it is now a zygote."""
     c = state.c
+    if me["role"] == "ahead":
+        state.part("handler")["rehearse"](state, 1)
+        me = c.adopt(me["stream"])
     state.part("reseed")["reseed"](state)
     kind, _, fields = c.recv(me["stream"])
     if kind != c.GO:
@@ -233,7 +236,7 @@ def main():
         go_on(state, int(words_given[1]))
     control = int(words_given[0])
     state.part("reseed")["remember"](state)
-    state.part("handler")["rehearse"](state)
+    state.part("handler")["rehearse"](state, 12)  # CPython specializes code that ran eight times
     # Objects made from here on are few; the collector must not walk, and so copy, the rest.
     gc.collect()
     gc.disable()

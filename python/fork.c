@@ -374,3 +374,27 @@ int fork_serve(int control, struct wire_msg *m, const struct fork_hooks *hooks,
 	free_request(&r, false);
 	return 0;
 }
+
+int fork_adopt(int stream, struct fork_result *out, struct err *err)
+{
+	struct request r = { .out = out };
+	auto_msg struct wire_msg m;
+	int rc = wire_frame_recv(stream, &m, err);
+
+	if (rc == 0)
+		_exit(0); /* nobody wanted it */
+	if (rc < 0)
+		return -1;
+	*out = (struct fork_result){ .stream = stream, .control = -1 };
+	for (int i = 0; i < NS_COUNT; i++)
+		r.ns[i] = -1;
+	r.stdio[0] = r.stdio[1] = r.stdio[2] = -1;
+	if (m.type != WIRE_ADOPT || read_request(&r, &m) < 0) {
+		free_request(&r, true);
+		return err_set(err, ERR_CORRUPT, "not told what to be");
+	}
+	out->has_env = wire_get_u64(&m, WIRE_T_MODE, 0) != 0;
+	place_stdio(&r);
+	free_request(&r, true);
+	return 0;
+}

@@ -32,5 +32,9 @@ struct fork_kept {
 int fork_serve(int control, struct wire_msg *m, const struct fork_hooks *hooks,
 	       const struct fork_kept *kept, struct fork_result *out);
 
+/* In a child that was forked ahead (role "ahead"): wait for who wants it, and be that. Its standard
+ * descriptors are placed; role and has_env are filled. Ends with the daemon. */
+warn_unused int fork_adopt(int stream, struct fork_result *out, struct err *err);
+
 /* Run the recorded prepare handlers and then the parent ones: libraries' idle threads end. */
 void fork_cycle(void);

@@ -299,31 +299,31 @@ def set_up(state, stream, fields, use_environment):
     return app
 
 
-REHEARSED = "def handler(event, context):\n    return event\n"
-TIMES = 12  # CPython specializes code that ran eight times
+REHEARSED = bytes(16) + _marshal.dumps(compile("def handler(event, context):\n    return event\n", "handler.py", "exec"))
+REHEARSAL = "pipsqueak rehearses"  # no module is called so
 
 
-def rehearse(state):
-    """In a root, before it sleeps: what runs in each child beside the function's own code. The interpreter
-    rewrites code while it learns how it is used, and fills its caches: a child that did so would copy a
-    page for each of them, 50 of 180. Of this nothing is left but that."""
+def rehearse(state, times):
+    """What runs in each child beside the function's own code. In a root, before it sleeps, often: the
+    interpreter rewrites code while it learns how it is used, and fills its caches; a child that did so would
+    copy a page for each of them, 50 of 180. In a child that is forked ahead, once: the pages that are
+    written are copied then. Of this nothing is left but that."""
     c = state.c
     path, argv, cwd, fixed = list(sys.path), sys.argv, os.fsencode(os.getcwd()), state.fixed
-    data = bytes(16) + _marshal.dumps(compile(REHEARSED, "/app/handler.py", "exec"))
     state.fixed = b"".join(b"%s=%s\0" % pair for pair in os.environ._data.items())
     call_from, call_to, reply_from, reply_to = streams = os.pipe() + os.pipe()
-    for _ in range(TIMES):
+    for _ in range(times):
         state.part("reseed")["reseed"](state)
         app = set_up(state, reply_to, {c.T_CWD: cwd}, lambda: None)
         instance = Instance(state, reply_to, "rehearsal")
         instance.find(app, ["handler.handler"])
-        instance.own, instance.entry, instance.load_error = Own(app, "handler", data), ("handler", "handler"), None
+        instance.own, instance.entry, instance.load_error = Own(app, REHEARSAL, REHEARSED), (REHEARSAL, "handler"), None
         c.send(call_to, c.CALL, 1, {c.T_BODY: b'{"a": [1, "b", null]}', c.T_NAME: b"request"})
         _, ident, call = c.recv(call_from)
         instance.load()
         instance.answer(ident, call)
         c.recv(reply_from)
-        del sys.modules["handler"]
+        del sys.modules[REHEARSAL]
     state.fixed, sys.path[:], sys.argv = fixed, path, argv
     for fd in streams:
         os.close(fd)

@@ -92,7 +92,10 @@
 
 /* zygote */
 #define LIMIT_NODES 1000
-#define LIMIT_NODE_PIDS 64 /* threads and processes of one node */
+#define LIMIT_NODE_PIDS 64	/* threads and processes of one node */
+#define LIMIT_AHEAD 16		/* children forked ahead, of all nodes */
+#define LIMIT_AHEAD_MS 20	/* without a fork, before one is forked ahead */
+#define LIMIT_AHEAD_LATE_MS 500 /* where forks never cease */
 #define LIMIT_MODULES 20000
 #define LIMIT_PROFILE_BYTES (4 * MIB)
 #define LIMIT_SELF_US (3600 * 1000000UL) /* of one module's import, whatever a profile says */

@@ -90,12 +90,13 @@ json_t *describe_node(struct functions *f, struct node *n)
 	zygote_node_peek(n->z, &info);
 	for (size_t i = 0; n->adds && n->adds[i]; i++)
 		json_array_append_new(adds, explain_text(n->adds[i]));
-	o = json_pack("{s:i, s:s, s:i, s:I, s:I, s:I, s:o, s:I, s:f, s:f, s:I}", "id", (int)n->id,
-		      "python", n->interp->path, "pid", info.pid, "memory_bytes",
+	o = json_pack("{s:i, s:s, s:i, s:I, s:I, s:I, s:o, s:I, s:f, s:f, s:I, s:I}", "id",
+		      (int)n->id, "python", n->interp->path, "pid", info.pid, "memory_bytes",
 		      (json_int_t)n->bytes, "uses", (json_int_t)n->uses, "calls",
 		      (json_int_t)n->calls, "adds", adds, "modules", (json_int_t)n->nmodules,
 		      "age_s", (double)(clock_us() - n->made_us) / 1e6, "unused_s",
-		      (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy);
+		      (double)(clock_us() - n->last_used_us) / 1e6, "busy", (json_int_t)n->busy,
+		      "ahead", (json_int_t)info.ahead);
 	if (n->made_for) {
 		auto_free char *whom = explain_subject(n->made_for);
 

@@ -494,6 +494,7 @@ static void fork_from(struct instance *inst, struct node *n)
 		.mounts = { { .tree = -1, .from = v->dir, .to = JAIL_APP } },
 		.nmounts = 1,
 		.stdio = { -1, v->log_w, v->log_w },
+		.unhurried = inst->is_spare,
 		.limits = { .memory_bytes = v->set.memory_bytes,
 			    .cpu_milli = v->set.cpu_milli,
 			    .count_cpu = v->set.cpu_ms != 0,

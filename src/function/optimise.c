@@ -475,6 +475,7 @@ void functions_pressed(struct functions *f)
 
 	if (f->draining)
 		return;
+	zygotes_relax(f->config.zygotes);
 	f->opt.squeezed_bytes = bytes - bytes / SQUEEZE;
 	f->opt.squeezed_until_us = clock_us() + SQUEEZED_US;
 	log_info("function",

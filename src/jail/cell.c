@@ -185,6 +185,40 @@ void jail_connect_cell(struct cell *cell, cell_fn done, void *arg)
 	link_ask(&cell->jail->net, &m, on_connected, c);
 }
 
+struct mounting {
+	mounted_fn done;
+	void *arg;
+};
+
+static void on_mounted(void *arg, struct wire_msg *m, const struct err *err)
+{
+	struct mounting *mounting = arg;
+
+	(void)m;
+	mounting->done(mounting->arg, err);
+	free(mounting);
+}
+
+void jail_mount(struct cell *cell, const struct cell_mounts *mounts, mounted_fn done, void *arg)
+{
+	struct mounting *mounting = mem_new(struct mounting);
+	auto_buf struct buf targets = { 0 };
+	auto_msg struct wire_msg m;
+
+	*mounting = (struct mounting){ done, arg };
+	wire_init(&m, WIRE_MOUNT, 0);
+	dup_into(&m, cell->ns[NS_USER]);
+	dup_into(&m, cell->ns[NS_MNT]);
+	for (size_t i = 0; i < mounts->n; i++) {
+		wire_list_add(&targets, mounts->targets[i]);
+		wire_put_fd(&m, mounts->trees[i]);
+	}
+	if (targets.len)
+		wire_put(&m, WIRE_T_RDONLY, targets.data, targets.len);
+	wire_put_u64(&m, WIRE_T_TMP_BYTES, mounts->tmp_bytes);
+	link_ask(&cell->jail->maker, &m, on_mounted, mounting);
+}
+
 void jail_free_cell(struct cell *cell)
 {
 	if (!cell)

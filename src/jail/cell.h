@@ -49,6 +49,16 @@ void jail_make_cell(struct jail *jail, const struct cell_spec *spec, cell_fn don
 /* Give a cell that has a network namespace the way out of it, through pasta. done is called later;
  * on failure the cell is as it was. */
 void jail_connect_cell(struct cell *cell, cell_fn done, void *arg);
+/* Mount these trees, which are taken over, read-only ones, in a cell whose process is there
+ * already. */
+struct cell_mounts {
+	const char *targets[ENTER_MOUNTS];
+	int trees[ENTER_MOUNTS];
+	size_t n;
+	uint64_t tmp_bytes; /* new size of its /tmp; 0: as it is */
+};
+typedef void (*mounted_fn)(void *arg, const struct err *err);
+void jail_mount(struct cell *cell, const struct cell_mounts *mounts, mounted_fn done, void *arg);
 /* Closes it; its init, and so every process in it, is killed. NULL is fine. */
 void jail_free_cell(struct cell *cell);
 
@@ -91,6 +101,10 @@ struct slot_usage {
 typedef void (*slot_fn)(void *arg, const struct err *err);
 typedef void (*usage_fn)(void *arg, const struct slot_usage *usage);
 int jail_slot_take(struct jail *jail, const struct slot_limits *limits);
+/* Other limits for a slot in use. Returns true, and done is not called, if they are what it has;
+ * else done is called when they hold. Whether CPU time is counted cannot change. */
+bool jail_slot_limit(struct jail *jail, int slot, const struct slot_limits *limits, slot_fn done,
+		     void *arg);
 void jail_slot_attach(struct jail *jail, int slot, int pidfd, slot_fn done, void *arg);
 /* CPU time of all that was ever in it, in microseconds; err: it is not counted. */
 typedef void (*cpu_fn)(void *arg, uint64_t us, const struct err *err);

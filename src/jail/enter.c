@@ -109,7 +109,7 @@ static int attach(const struct enter_mount *m, struct err *err)
 	return 0;
 }
 
-static int set_mounts(const struct enter_spec *s, struct err *err)
+int enter_mounts(const struct enter_spec *s, struct err *err)
 {
 	char options[64];
 
@@ -217,7 +217,7 @@ int enter_sandbox(const struct enter_spec *s, struct err *err)
 	if (take_ids(s, err) < 0)
 		return -1;
 	syscall(SYS_setsid);
-	if (set_mounts(s, err) < 0)
+	if (enter_mounts(s, err) < 0)
 		return -1;
 	if (chdir("/") < 0)
 		return err_sys(err, errno, "chdir /");

@@ -44,6 +44,10 @@ struct enter_spec {
 	bool zygote; /* will fork into cells itself: no Landlock paths, dumpable stays off */
 };
 
+/* Of that: attach the mounts, size /tmp, make the root read-only. Also for a process in the cell's
+ * mount namespace that makes them for another. */
+warn_unused int enter_mounts(const struct enter_spec *spec, struct err *err);
+
 /* Ids, mounts, limits, capabilities, Landlock, seccomp: in this order, all or an error. After an
  * error the process must end. */
 warn_unused int enter_sandbox(const struct enter_spec *spec, struct err *err);

@@ -380,6 +380,8 @@ static void serve(const struct ends *ends, struct wire_msg *m)
 
 	if (m->type == WIRE_SPAWN) {
 		rc = maker_spawn(ends->sock, m, &err);
+	} else if (m->type == WIRE_MOUNT) {
+		rc = maker_mount(ends->sock, m, &err);
 	} else {
 		rc = read_cell_request(m, &r, &err);
 		if (rc == 0)
@@ -495,6 +497,8 @@ static void dispatch(const struct ends *ends, int second, struct wire_msg *m)
 
 	if (m->type == WIRE_ADD_PREFIX) {
 		add_prefix(ends->sock, m);
+	} else if (m->type == WIRE_MOUNT) {
+		hand_on(ends, m); /* in whose pid namespace does not matter */
 	} else if (m->type == WIRE_MAKE_CELL && wire_get_u64(m, WIRE_T_MODE, 0) & MAKER_IN_PID) {
 		if (join_pids(ends->sock, m))
 			hand_on(ends, m);

@@ -17,6 +17,8 @@
  *               RDWR+RDONLY (lists of mount targets); descriptors: the namespaces of NET, then the
  *               mounts of RDWR, of RDONLY, then those that become 0, 1, 2 ...
  *   ADD_PREFIX  PATH; descriptor: detached mount
+ *   MOUNT       RDONLY (list of mount targets) TMP_BYTES; descriptors: a cell's user namespace, its
+ *               mount namespace, the mounts. Answered by MADE without anything
  * Answers, by the maker's children: MADE (PID; descriptors: MAKE_CELL: the namespaces in the order
  * of enum enter_ns without those it did not make, then its init's pidfd; SPAWN: pidfd) or
  * MAKE_FAILED.

@@ -43,7 +43,8 @@ static int read_words(const struct wire_msg *m, uint8_t tag, char **out, struct 
 	return (int)n;
 }
 
-static int read_mounts(struct wire_msg *m, uint8_t tag, bool writable, struct spawn *s, int next)
+static int read_mounts(struct wire_msg *m, uint8_t tag, bool writable, struct enter_spec *enter,
+		       int next)
 {
 	struct wire_field f;
 	const char *target;
@@ -51,8 +52,8 @@ static int read_mounts(struct wire_msg *m, uint8_t tag, bool writable, struct sp
 
 	if (!wire_get(m, tag, &f))
 		return next;
-	while ((target = wire_list_next(&f, &pos)) && s->enter.nmounts < ENTER_MOUNTS)
-		s->enter.mounts[s->enter.nmounts++] = (struct enter_mount){
+	while ((target = wire_list_next(&f, &pos)) && enter->nmounts < ENTER_MOUNTS)
+		enter->mounts[enter->nmounts++] = (struct enter_mount){
 			.tree = wire_take_fd(m, next++), .target = target, .writable = writable
 		};
 	return next;
@@ -72,8 +73,8 @@ static int read_spawn(struct wire_msg *m, struct spawn *s, struct err *err)
 		return err_set(err, ERR_CORRUPT, "nothing to start");
 	for (int i = 0; i < NS_COUNT; i++)
 		s->ns[i] = joined >> i & 1 ? wire_take_fd(m, next++) : -1;
-	next = read_mounts(m, WIRE_T_RDWR, true, s, next);
-	next = read_mounts(m, WIRE_T_RDONLY, false, s, next);
+	next = read_mounts(m, WIRE_T_RDWR, true, &s->enter, next);
+	next = read_mounts(m, WIRE_T_RDONLY, false, &s->enter, next);
 	while (next < m->nfds)
 		s->fds[s->nfds++] = wire_take_fd(m, next++);
 	s->enter.uid = (uint32_t)wire_get_u64(m, WIRE_T_UID, 0);
@@ -163,5 +164,22 @@ int maker_spawn(int sock, struct wire_msg *m, struct err *err)
 	}
 	wire_put_u64(&reply, WIRE_T_PID, (uint64_t)pid);
 	wire_put_fd(&reply, pidfd);
+	return wire_send(sock, &reply, err);
+}
+
+int maker_mount(int sock, struct wire_msg *m, struct err *err)
+{
+	struct enter_spec enter = { .tmp_bytes = wire_get_u64(m, WIRE_T_TMP_BYTES, 0) };
+	int ns[NS_COUNT] = { [NS_USER] = wire_take_fd(m, 0), [NS_MNT] = wire_take_fd(m, 1) };
+	auto_msg struct wire_msg reply;
+
+	for (int i = NS_MNT + 1; i < NS_COUNT; i++)
+		ns[i] = -1;
+	wire_init(&reply, WIRE_MADE, m->id);
+	read_mounts(m, WIRE_T_RDONLY, false, &enter, 2);
+	if (ns[NS_USER] < 0 || ns[NS_MNT] < 0)
+		return err_set(err, ERR_CORRUPT, "no cell to mount in");
+	if (enter_namespaces(ns, err) < 0 || enter_mounts(&enter, err) < 0)
+		return -1;
 	return wire_send(sock, &reply, err);
 }

@@ -13,3 +13,5 @@ int maker_clone(uint64_t flags, int *pidfd, uint64_t tid);
 void maker_fail(int sock, uint32_t id, const struct err *err);
 /* Start a program inside a cell; answers MADE itself on success. */
 warn_unused int maker_spawn(int sock, struct wire_msg *m, struct err *err);
+/* Mounts into a cell; answers MADE itself on success. */
+warn_unused int maker_mount(int sock, struct wire_msg *m, struct err *err);

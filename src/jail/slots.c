@@ -58,15 +58,20 @@ static void make_slot(struct jail *jail, int slot)
 	jail->slots->slot[slot].made = true;
 }
 
+static void request_limits(int slot, const struct slot_limits *limits, struct wire_msg *m)
+{
+	request(WIRE_CG_LIMIT, slot, m);
+	wire_put_u64(m, WIRE_T_MEMORY, limits->memory_bytes);
+	wire_put_u64(m, WIRE_T_PIDS, limits->pids);
+	wire_put_u64(m, WIRE_T_CPU, limits->cpu_milli);
+	wire_put_u64(m, WIRE_T_CPU_TIME, limits->count_cpu);
+}
+
 static void set_limits(struct jail *jail, int slot, const struct slot_limits *limits)
 {
 	auto_msg struct wire_msg m;
 
-	request(WIRE_CG_LIMIT, slot, &m);
-	wire_put_u64(&m, WIRE_T_MEMORY, limits->memory_bytes);
-	wire_put_u64(&m, WIRE_T_PIDS, limits->pids);
-	wire_put_u64(&m, WIRE_T_CPU, limits->cpu_milli);
-	wire_put_u64(&m, WIRE_T_CPU_TIME, limits->count_cpu);
+	request_limits(slot, limits, &m);
 	link_tell(&jail->keeper, &m);
 	jail->slots->slot[slot].limits = *limits;
 }
@@ -102,13 +107,38 @@ int jail_slot_take(struct jail *jail, const struct slot_limits *limits)
 	return best;
 }
 
-static void on_attached(void *arg, struct wire_msg *m, const struct err *err)
+static void on_done(void *arg, struct wire_msg *m, const struct err *err)
 {
 	struct asking *a = arg;
 
 	(void)m;
 	a->done(a->arg, err);
 	free(a);
+}
+
+static void on_limited(void *arg, struct wire_msg *m, const struct err *err)
+{
+	struct asking *a = arg;
+
+	if (err) /* nobody knows what they are: they are written anew by whoever takes it next */
+		memset(&a->jail->slots->slot[a->slot].limits, 0xff, sizeof(struct slot_limits));
+	on_done(arg, m, err);
+}
+
+bool jail_slot_limit(struct jail *jail, int slot, const struct slot_limits *limits, slot_fn done,
+		     void *arg)
+{
+	auto_msg struct wire_msg m = { 0 };
+	struct asking *a;
+
+	if (memcmp(&jail->slots->slot[slot].limits, limits, sizeof(*limits)) == 0)
+		return true;
+	a = mem_new(struct asking);
+	*a = (struct asking){ jail, slot, .done = done, .arg = arg };
+	request_limits(slot, limits, &m);
+	jail->slots->slot[slot].limits = *limits;
+	link_ask(&jail->keeper, &m, on_limited, a);
+	return false;
 }
 
 void jail_slot_attach(struct jail *jail, int slot, int pidfd, slot_fn done, void *arg)
@@ -122,7 +152,7 @@ void jail_slot_attach(struct jail *jail, int slot, int pidfd, slot_fn done, void
 	request(WIRE_CG_ATTACH, slot, &m);
 	if (copy >= 0)
 		wire_put_fd(&m, copy);
-	link_ask(&jail->keeper, &m, on_attached, a);
+	link_ask(&jail->keeper, &m, on_done, a);
 }
 
 static void on_time(void *arg, struct wire_msg *m, const struct err *err)

@@ -15,6 +15,7 @@ static const struct {
 	[WIRE_FROM_ZYGOTE_ASLEEP] = { "sleeping zygote", { 0 } },
 	[WIRE_FROM_ZYGOTE_FORKING] = { "forking zygote", { WIRE_FORKED, WIRE_FAILED } },
 	[WIRE_FROM_CHILD_BORN] = { "new child", { WIRE_READY, WIRE_FAILED } },
+	[WIRE_FROM_CHILD_AHEAD] = { "child forked ahead", { 0 } },
 	[WIRE_FROM_NODE_IMPORTING] = { "importing node",
 				       { WIRE_PROFILE, WIRE_ASLEEP, WIRE_FAILED } },
 	[WIRE_FROM_INSTANCE_IDLE] = { "idle instance", { WIRE_PROFILE, WIRE_AGAIN } },

@@ -5,7 +5,7 @@
  * reads the numbers from _pipsqueak, which exports them from here.
  *
  * link             carrier  from -> to                   messages
- * cell maker       packet   daemon -> maker              MAKE_CELL SPAWN ADD_PREFIX
+ * cell maker       packet   daemon -> maker              MAKE_CELL SPAWN ADD_PREFIX MOUNT
  *                           maker's children -> daemon   MADE MAKE_FAILED
  * net helper       packet   daemon -> net helper         ATTACH
  *                           its children -> daemon       MADE MAKE_FAILED
@@ -14,7 +14,7 @@
  *                           keeper -> daemon             CG_DONE
  * zygote control   packet   daemon -> zygote             FORK
  *                           zygote -> daemon             FORKED FAILED; a root once: ASLEEP
- * child's stream   frame    daemon -> child              GO CALL GIVE
+ * child's stream   frame    daemon -> child              GO CALL GIVE; ADOPT, with descriptors
  *                           child -> daemon              READY REPLY AGAIN PROFILE ASLEEP NEED
  *                                                        RESULT DONE FAILED
  * run socket       packet   client -> daemon             RUN SIGNAL
@@ -31,6 +31,7 @@
 	X(MAKE_CELL, 2)	 /* namespaces for a child to be born into */                         \
 	X(ADD_PREFIX, 4) /* show this interpreter prefix in cells made from now on */         \
 	X(ATTACH, 5)	 /* to the net helper: a network for this namespace */                \
+	X(MOUNT, 6)	 /* these trees into a cell whose process is there already */         \
 	X(MADE, 8)                                                                            \
 	X(MAKE_FAILED, 9)                                                                     \
 	/* daemon -> keeper */                                                                \
@@ -57,6 +58,7 @@
 	X(RESULT, 56)  /* resolver: the lock, or ERR_* */                                     \
 	X(DONE, 57)    /* run: the script is over; its process has let go of its files */     \
 	X(AGAIN, 58)   /* a spare that forks: its call's processes are gone; STATUS: below */ \
+	X(ADOPT, 59)   /* to a child forked ahead: what it is to be */                        \
 	/* client <-> daemon on the run socket */                                             \
 	X(HELLO, 64)	/* daemon: who I am, host id for mounts */                            \
 	X(RUN, 65)	/* client: run this */                                                \
@@ -69,7 +71,7 @@
 #define WIRE_TAGS(X)                                                                     \
 	X(ERR_KIND, 1)                                                                   \
 	X(ERR_TEXT, 2)                                                                   \
-	X(ROLE, 3) /* "root" "node" "instance" "run" "resolver" */                       \
+	X(ROLE, 3) /* "root" "node" "instance" "run" "resolver" "ahead" */               \
 	X(NAME, 4)                                                                       \
 	X(ARGV, 5) /* list */                                                            \
 	X(ENV, 6)  /* list of NAME=VALUE */                                              \
@@ -152,6 +154,7 @@ enum wire_phase {
 	WIRE_FROM_ZYGOTE_ASLEEP,  /* nothing asked: may say nothing */
 	WIRE_FROM_ZYGOTE_FORKING, /* asked to fork */
 	WIRE_FROM_CHILD_BORN,	  /* before the daemon's check: READY or FAILED only */
+	WIRE_FROM_CHILD_AHEAD,	  /* checked, and not told yet what it is to be */
 	WIRE_FROM_NODE_IMPORTING,
 	WIRE_FROM_INSTANCE_IDLE, /* no call outstanding */
 	WIRE_FROM_INSTANCE_BUSY,

@@ -307,3 +307,55 @@ int wire_frame_send(int sock, const struct wire_msg *m, struct err *err)
 		return -1;
 	return fd_write_all(sock, out.data, out.len, err);
 }
+
+/* Descriptors come with the first byte of what they were sent with, and only with that. */
+static int recv_some(int sock, void *to, size_t len, struct wire_msg *out, struct err *err)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int) * LIMIT_PACKET_FDS)];
+	} control;
+	struct iovec iov = { to, len };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n;
+
+	do
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return err_sys(err, errno, "receiving");
+	take_rights(&msg, out);
+	if (n && (size_t)n < len)
+		return err_set(err, ERR_CORRUPT, "part of a frame, and then nothing");
+	return n > 0;
+}
+
+int wire_frame_recv(int sock, struct wire_msg *out, struct err *err)
+{
+	struct header h;
+	char *to;
+	int rc;
+
+	wire_init(out, 0, 0);
+	rc = recv_some(sock, &h, HEADER, out, err);
+	if (rc == 1 && (h.zero || h.len > LIMIT_FRAME_BYTES))
+		rc = err_set(err, ERR_CORRUPT, "broken frame of %u bytes", h.len);
+	if (rc == 1 && h.len) {
+		to = buf_room(&out->body, h.len, err);
+		rc = to ? recv_some(sock, to, h.len, out, err) : -1;
+		if (rc == 1)
+			buf_grew(&out->body, h.len);
+	}
+	if (rc == 1 && check_body(out, err) < 0)
+		rc = -1;
+	if (rc != 1) {
+		wire_done(out);
+		return rc;
+	}
+	out->type = h.type;
+	out->id = h.id;
+	return 1;
+}

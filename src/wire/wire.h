@@ -9,7 +9,8 @@
  * A list of strings is one field whose strings each end with NUL.
  *
  * packet: SOCK_SEQPACKET, one message a packet, at most LIMIT_PACKET_BYTES, carries descriptors.
- * frame:  SOCK_STREAM, at most LIMIT_FRAME_BYTES, no descriptors.
+ * frame:  SOCK_STREAM, at most LIMIT_FRAME_BYTES, no descriptors; but a frame of its own, when
+ * nothing else is under way, can be sent as a packet is.
  *
  * Nothing received is trusted: sizes are checked here, types by wire_may() against the tables of
  * wire/messages.h, values by the reader. A peer that breaks a rule is an ERR_CORRUPT and its link
@@ -79,3 +80,6 @@ warn_unused int wire_frame_put(struct buf *out, const struct wire_msg *m, struct
 warn_unused int wire_frame_get(struct buf *in, struct wire_msg *out, struct err *err);
 /* Blocking helpers for the ends that have nothing else to do. */
 warn_unused int wire_frame_send(int sock, const struct wire_msg *m, struct err *err);
+/* One frame that carries descriptors, on a stream in which nothing was sent before that is not
+ * read: by wire_send(). 1: a message, 0: end of link, -1. Blocks. */
+warn_unused int wire_frame_recv(int sock, struct wire_msg *out, struct err *err);

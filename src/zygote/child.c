@@ -21,14 +21,9 @@
 #include "base/mem.h"
 #include "zygote/zygote_priv.h"
 
-#define READ_BYTES 65536
 #define READS 8 /* in one turn of the loop: a flood does not keep it */
 
-static const char *const role_names[] = {
-	[ZYGOTE_INSTANCE] = "instance", [ZYGOTE_RUN] = "run", [ZYGOTE_RESOLVER] = "resolver"
-};
-
-static void free_child(struct zygote_child *c)
+void child_free(struct zygote_child *c)
 {
 	if (c->open_handles)
 		return;
@@ -55,7 +50,7 @@ static void on_handle_closed(uv_handle_t *handle)
 	struct zygote_child *c = handle->data;
 
 	c->open_handles--;
-	free_child(c);
+	child_free(c);
 }
 
 static void stop_stream(struct zygote_child *c)
@@ -215,14 +210,14 @@ static int check(struct zygote_child *c, struct err *err)
 	return 0;
 }
 
-static void maybe_born(struct zygote_child *c)
+void child_maybe_born(struct zygote_child *c)
 {
 	struct zygote_timing timing;
 	struct err err;
 
 	if (!c->forked || !c->ready || !c->attached || c->step != CHILD_FORKING)
 		return;
-	if (check(c, &err) < 0) {
+	if ((c->adopted ? child_tell_adopted(c, &err) : check(c, &err)) < 0) {
 		log_error("zygote", "%s", err.text);
 		child_fail(c, &err);
 		return;
@@ -232,7 +227,7 @@ static void maybe_born(struct zygote_child *c)
 	if (c->node)
 		c->node->forks++;
 	leave_node(c);
-	timing.fork_us = c->forked_us - c->asked_us;
+	timing.fork_us = c->adopted ? UINT64_MAX : c->forked_us - c->asked_us;
 	timing.sandbox_us = clock_us() - c->forked_us;
 	c->born(c->born_arg, c, &timing, NULL);
 }
@@ -246,7 +241,7 @@ static void on_attached(void *arg, const struct err *err)
 
 	if (c->step == CHILD_ENDING) { /* it failed meanwhile and waited for this answer */
 		c->open_handles--;
-		free_child(c);
+		child_free(c);
 		return;
 	}
 	c->open_handles--;
@@ -258,7 +253,7 @@ static void on_attached(void *arg, const struct err *err)
 		child_fail(c, &own);
 		return;
 	}
-	maybe_born(c);
+	child_maybe_born(c);
 }
 
 /* The process that a zygote calls its child, if it is one of ours and in no other cell than this: a
@@ -315,7 +310,7 @@ void child_on_forked(struct zygote_child *c, struct wire_msg *m)
 		return;
 	}
 	c->attached = true;
-	maybe_born(c);
+	child_maybe_born(c);
 }
 
 /* ---- the stream ---- */
@@ -344,7 +339,7 @@ static void on_message(struct zygote_child *c, struct wire_msg *m)
 		return;
 	}
 	c->ready = true;
-	maybe_born(c);
+	child_maybe_born(c);
 }
 
 /* Returns false when the child is no longer to be touched. */
@@ -374,12 +369,12 @@ static bool take_messages(struct zygote_child *c)
 static int read_some(struct zygote_child *c)
 {
 	struct err err;
-	char *to = buf_room(&c->in, READ_BYTES, &err);
+	char *to = buf_room(&c->in, CHILD_READ_BYTES, &err);
 	ssize_t n;
 
 	if (!to)
 		return -1;
-	n = read(c->stream, to, READ_BYTES);
+	n = read(c->stream, to, CHILD_READ_BYTES);
 	if (n > 0) {
 		buf_grew(&c->in, (size_t)n);
 		return 1;
@@ -512,190 +507,18 @@ static void on_late(uv_timer_t *timer)
 	child_fail(timer->data, &err);
 }
 
-/* ---- asking ---- */
-
-struct zygote_child *child_new(struct zygote_node *node, const struct zygote_fork *spec)
+void child_expect(struct zygote_child *c)
 {
-	struct zygote_child *c = mem_new(struct zygote_child);
-
-	c->z = node->z;
-	c->node = node;
-	c->spec = *spec;
-	c->slot = c->stream = c->pidfd = c->node_control = -1;
-	c->in.max = LIMIT_FRAME_BYTES + READ_BYTES + 64;
-	c->out.max = 2 * LIMIT_FRAME_BYTES;
-	c->phase = WIRE_FROM_CHILD_BORN;
-	c->id = ++node->z->next_id;
-	c->expect_pid_ns = node->root->cell->ino[NS_PID];
-	c->expect_net_ns = jail_dead_net(node->z->jail);
-	c->env_path = mem_strdup(spec->env_path);
-	c->asked_us = clock_us();
-	for (size_t i = 0; i < spec->nmounts; i++) {
-		c->spec.mounts[i].from = c->mount_from[i] = mem_strdup(spec->mounts[i].from);
-		c->spec.mounts[i].to = c->mount_to[i] = mem_strdup(spec->mounts[i].to);
-		if (spec->mounts[i].tree >= 0)
-			c->spec.mounts[i].tree = fcntl(spec->mounts[i].tree, F_DUPFD_CLOEXEC, 3);
-	}
-	for (int i = 0; i < 3; i++)
-		c->spec.stdio[i] = spec->stdio[i] < 0 ? -1
-						      : fcntl(spec->stdio[i], F_DUPFD_CLOEXEC, 3);
-	must(uv_timer_init(c->z->loop, &c->timer) == 0);
-	c->timer.data = c;
-	c->open_handles = 1;
 	must(uv_timer_start(&c->timer, on_late, LIMIT_FORK_MS, 0) == 0);
-	c->link = &c->z->children;
-	c->sibling = *c->link;
-	if (c->sibling)
-		c->sibling->link = &c->sibling;
-	*c->link = c;
-	c->next = node->waiting;
-	node->waiting = c;
-	node->forking++;
-	node->refs++;
-	return c;
 }
 
-static void name_fd(struct wire_msg *m, struct buf *names, const char *name, int fd)
+void child_listen(struct zygote_child *c)
 {
-	wire_list_add(names, name);
-	wire_put_fd(m, fd);
-}
-
-static int put_dup(struct wire_msg *m, struct buf *names, const char *name, int fd, struct err *err)
-{
-	int copy = fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, 3);
-
-	if (copy < 0)
-		return err_sys(err, errno, "duplicating a descriptor");
-	name_fd(m, names, name, copy);
-	return 0;
-}
-
-static int put_mount(struct wire_msg *m, struct buf *names, struct zygote_mount *mount,
-		     struct err *err)
-{
-	char name[4200];
-	int tree = fd_steal(&mount->tree);
-
-	if (tree < 0 && jail_detach(mount->from, mount->writable, &tree, err) < 0)
-		return -1;
-	snprintf(name, sizeof(name), "%s:%s", mount->writable ? "mountrw" : "mount", mount->to);
-	name_fd(m, names, name, tree);
-	return 0;
-}
-
-static int put_descriptors(struct zygote_child *c, struct wire_msg *m, int stream, struct err *err)
-{
-	static const char *const std[] = { "stdin", "stdout", "stderr" };
-	auto_buf struct buf names = { 0 };
-	struct zygote_mount env = { -1, c->env_path, JAIL_ENV, false };
-	char name[16];
-
-	name_fd(m, &names, "stream", stream);
-	for (int i = 0; i < NS_COUNT; i++) {
-		snprintf(name, sizeof(name), "ns-%s", enter_ns_name((enum enter_ns)i));
-		if (c->cell->ns[i] >= 0 && put_dup(m, &names, name, c->cell->ns[i], err) < 0)
-			return -1;
-	}
-	if (c->is_node && put_dup(m, &names, "control", c->node_control, err) < 0)
-		return -1;
-	for (int i = 0; i < 3; i++)
-		if (put_dup(m, &names, std[i], c->spec.stdio[i], err) < 0)
-			return -1;
-	if (c->env_path && put_mount(m, &names, &env, err) < 0)
-		return -1;
-	for (size_t i = 0; i < c->spec.nmounts; i++)
-		if (put_mount(m, &names, &c->spec.mounts[i], err) < 0)
-			return -1;
-	wire_put(m, WIRE_T_FDS, names.data, names.len);
-	return 0;
-}
-
-static void put_limits(struct zygote_child *c, struct wire_msg *m)
-{
-	const struct zygote_limits *l = &c->spec.limits;
-
-	/* Without a cgroup, rlimits: of address space and of processes per id. */
-	if (c->slot < 0 && !c->is_node) { /* a node's children would inherit them */
-		wire_put_u64(m, WIRE_T_MEMORY, l->memory_bytes ? l->memory_bytes + 4 * GIB : 0);
-		wire_put_u64(m, WIRE_T_PIDS, l->pids);
-	}
-	wire_put_u64(m, WIRE_T_TMP_BYTES, l->tmp_bytes);
-	wire_put_u64(m, WIRE_T_STATUS, l->open_files);
-}
-
-void child_start(struct zygote_child *c)
-{
-	struct slot_limits limits = { c->spec.limits.memory_bytes, c->spec.limits.pids,
-				      c->spec.limits.cpu_milli, c->spec.limits.count_cpu };
-	const struct buf *filter = jail_filter(c->z->jail, SECCOMP_CODE);
-	auto_msg struct wire_msg m;
-	struct err err;
-	int pair[2];
-
-	wire_init(&m, WIRE_FORK, c->id);
-	c->step = CHILD_FORKING;
-	/* The kernel counts RLIMIT_NPROC within the cell's own user namespace: when processes are
-	 * all that is limited (`run`), it does, and nobody waits for a cgroup (DESIGN 3.1). */
-	if (limits.memory_bytes || limits.cpu_milli || limits.count_cpu)
-		c->slot = jail_slot_take(c->z->jail, &limits);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-		err_sys(&err, errno, "socketpair");
-		child_fail(c, &err);
-		return;
-	}
-	c->stream = pair[0];
-	wire_put_str(&m, WIRE_T_ROLE, c->is_node ? "node" : role_names[c->spec.role]);
-	wire_put_u64(&m, WIRE_T_UID, c->cell->uid);
-	wire_put_u64(&m, WIRE_T_GID, c->cell->gid);
-	if (!c->is_node)
-		wire_put(&m, WIRE_T_BODY, filter->data, filter->len);
-	put_limits(c, &m);
-	if (put_descriptors(c, &m, pair[1], &err) < 0 || fd_nonblock(c->stream, &err) < 0 ||
-	    wire_send(c->node->control, &m, &err) < 0) {
-		child_fail(c, &err);
-		return;
-	}
-	fd_close(&c->node_control);
 	must(uv_poll_init(c->z->loop, &c->poll, c->stream) == 0);
 	c->poll.data = c;
 	c->polling = true;
 	c->open_handles++;
 	poll_for(c);
-}
-
-static void on_cell(void *arg, struct cell *cell, const struct err *err)
-{
-	struct zygote_child *c = arg;
-
-	c->open_handles--;
-	if (c->step == CHILD_ENDING) { /* its deadline passed */
-		jail_free_cell(cell);
-		free_child(c);
-		return;
-	}
-	if (err) {
-		child_fail(c, err);
-		return;
-	}
-	c->cell = cell;
-	child_start(c);
-}
-
-void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
-		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg)
-{
-	struct zygote_child *c = child_new(node, spec);
-	int kind = pool_kind(spec);
-
-	(void)z;
-	c->events = events;
-	c->ctx = ctx;
-	c->born = born;
-	c->born_arg = arg;
-	c->open_handles++; /* until on_cell */
-	pool_get(node, kind, on_cell, c);
-	pool_refill(node, kind);
 }
 
 void child_becomes_node(struct zygote_child *c, struct zygote_node *node)

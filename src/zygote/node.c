@@ -116,6 +116,7 @@ void node_dead(struct zygote_node *node, const struct err *why)
 		abandon(node->grower, why);
 	while (node->waiting)
 		child_fail(node->waiting, why);
+	ahead_drop(node);
 	pool_empty(node);
 	/* What grew below it shared its memory and its ids: it goes too, and instances stay (S5).
 	 */
@@ -720,6 +721,7 @@ void zygote_node_peek(struct zygote_node *node, struct zygote_node_info *out)
 		.rss_bytes = node->rss_bytes,
 		.busy = node->forking + node->growing,
 		.children = node->children,
+		.ahead = ahead_count(node),
 		.forks = node->forks,
 		.asleep = node->asleep,
 		.gone = node->gone,

@@ -105,6 +105,7 @@ struct zygote_fork {
 	size_t nmounts;
 	int stdio[3]; /* given to the child as 0, 1, 2; borrowed; -1: /dev/null */
 	bool own_id;  /* run: carries the id of the daemon's user (DESIGN 3), not one of its own */
+	bool unhurried; /* nobody waits for it: a child that was forked ahead is not for this one */
 	struct zygote_limits limits;
 };
 
@@ -124,14 +125,16 @@ struct zygote_events {
 };
 
 struct zygote_timing {
-	uint64_t fork_us;    /* request sent -> the child exists */
+	uint64_t fork_us;    /* request sent -> the child exists; UINT64_MAX: it was there */
 	uint64_t sandbox_us; /* exists -> checked and limits hold */
 };
 
 /* child NULL: it could not be started and err says why (ended is not called then). */
 typedef void (*zygote_born_fn)(void *arg, struct zygote_child *child,
 			       const struct zygote_timing *timing, const struct err *err);
-/* The node counts as busy from here to `born`. events and ctx are for the child's whole life. */
+/* The node counts as busy from here to `born`. events and ctx are for the child's whole life. An
+ * instance may be a child that was forked ahead, into a cell of its kind, checked, and in a cgroup:
+ * then only its mounts and limits are still to be made. */
 void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygote_fork *spec,
 		 const struct zygote_events *events, void *ctx, zygote_born_fn born, void *arg);
 
@@ -152,6 +155,9 @@ int zygote_child_pid(const struct zygote_child *c);
 /* Resolver only: hand the stream over to the caller, no more messages here; `ended` still comes. */
 int zygote_child_take_stream(struct zygote_child *c);
 
+/* Memory is scarce: children forked ahead end. They come again when their nodes are forked from. */
+void zygotes_relax(struct zygotes *z);
+
 /* Nodes as data. */
 struct zygote_node_info {
 	int pid;
@@ -161,6 +167,7 @@ struct zygote_node_info {
 	uint64_t rss_bytes;
 	uint32_t busy;	   /* forks in flight + nodes being grown from it */
 	uint32_t children; /* nodes below */
+	uint32_t ahead;	   /* children that wait for who wants them */
 	uint64_t forks;	   /* children born so far */
 	bool asleep, gone;
 };

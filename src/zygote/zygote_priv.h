@@ -41,9 +41,10 @@ struct zygote_node {
 	struct cell *pool[CELL_KINDS][LIMIT_CELL_POOL];
 	int pooled[CELL_KINDS], making[CELL_KINDS], wanted[CELL_KINDS];
 	struct zygote_child *waiting; /* forks under way */
-	struct growing *grower;	      /* while it is being made */
-	struct says *says;	      /* what it prints */
-	int refs; /* itself while it lives, its poll handle, each cell made in it */
+	struct ahead *ahead[CELL_KINDS];
+	struct growing *grower; /* while it is being made */
+	struct says *says;	/* what it prints */
+	int refs;		/* itself while it lives, its poll handle, each cell made in it */
 };
 
 enum child_step { CHILD_WANTS_CELL, CHILD_FORKING, CHILD_ALIVE, CHILD_ENDING };
@@ -64,6 +65,8 @@ struct zygote_child {
 	pid_t pid;
 	uint64_t expect_pid_ns, expect_net_ns;
 	bool forked, ready, attached, told, exited, is_node, polling;
+	bool is_ahead; /* forked for nobody yet */
+	bool adopted;  /* and then by somebody */
 	int status;
 	enum wire_phase phase;
 	const struct zygote_events *events;
@@ -92,6 +95,7 @@ struct zygotes {
 	uint32_t next_id;
 	uint64_t violations;
 	struct says_budget says; /* of all */
+	struct aheads *aheads;
 	bool closing;
 };
 
@@ -109,6 +113,16 @@ pid_t node_pid(const struct zygote_node *node); /* also while it is being made; 
 warn_unused int says_open(struct zygote_node *node, struct err *err);
 void says_close(struct zygote_node *node);
 
+/* ahead.c: children made ahead */
+void ahead_open(struct zygotes *z);
+void ahead_close(struct zygotes *z);
+/* Is there one for this? It is the caller's then, as one whose fork is under way. NULL: fork. */
+struct zygote_child *ahead_take(struct zygote_node *node, const struct zygote_fork *spec);
+/* A child of this was asked for: others may follow. */
+void ahead_note(struct zygote_node *node, const struct zygote_fork *spec);
+void ahead_drop(struct zygote_node *node); /* it is going */
+uint32_t ahead_count(const struct zygote_node *node);
+
 /* pool.c: cells made ahead */
 int pool_kind(const struct zygote_fork *spec);
 void pool_get(struct zygote_node *node, int kind, cell_fn done, void *arg);
@@ -116,8 +130,23 @@ void pool_refill(struct zygote_node *node, int kind);
 void pool_empty(struct zygote_node *node);
 
 /* child.c */
+#define CHILD_READ_BYTES 65536		       /* at once */
+void child_free(struct zygote_child *c);       /* when its last handle is closed */
+void child_expect(struct zygote_child *c);     /* its birth, within LIMIT_FORK_MS */
+void child_listen(struct zygote_child *c);     /* to its stream */
+void child_maybe_born(struct zygote_child *c); /* something that it waits for has come */
+
+/* ask.c */
 struct zygote_child *child_new(struct zygote_node *node, const struct zygote_fork *spec);
-void child_start(struct zygote_child *c); /* with its cell: send FORK */
+/* Get a cell and fork into it. */
+void child_fork(struct zygote_child *c, const struct zygote_events *events, void *ctx,
+		zygote_born_fn born, void *arg);
+/* One that was forked ahead becomes this; `born` follows. */
+void child_adopt(struct zygote_child *c, struct zygote_node *node, const struct zygote_fork *spec);
+int child_tell_adopted(struct zygote_child *c, struct err *err); /* when all is prepared */
+void child_start(struct zygote_child *c);			 /* with its cell: send FORK */
+
+/* child.c, too */
 void child_on_forked(struct zygote_child *c, struct wire_msg *m);
 /* At the close: nobody is told anything any more, whatever still comes. */
 void child_forget_all(struct zygotes *z);

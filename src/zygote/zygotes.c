@@ -20,6 +20,7 @@ int zygotes_open(uv_loop_t *loop, struct jail *jail, struct zygotes **out, struc
 
 	z->loop = loop;
 	z->jail = jail;
+	ahead_open(z);
 	*out = z;
 	return 0;
 }
@@ -55,4 +56,5 @@ void zygotes_close(struct zygotes *z)
 		node_dead(node, &err);
 	}
 	child_forget_all(z);
+	ahead_close(z);
 }

@@ -125,6 +125,40 @@ if IN_NODE and os.fork() == 0:
     assert daemon.get("/status").json["violations"] > before
 
 
+AHEAD = {
+    "replies": "say(frame(51, 1, field(9, b'\"forged\"')))",
+    "is ready again": "say(frame(48))",
+    "is done": "[say(frame(57, 0, field(10, b'\\0' * 8))) for _ in range(9)]",
+    "half a frame": "say(frame(51, 1, b'', 1000))",
+    "garbage": "say(os.urandom(5000))",
+    "dies": "os._exit(0)",
+    "sleeps": "time.sleep(1000)",
+    "takes what it is sent": "[s.recv(1 << 16) for fd, s in sockets()]",
+}
+
+
+@pytest.mark.parametrize("name", AHEAD)
+def test_a_node_whose_children_lie_before_they_are_wanted(own_daemon, index, name):
+    """The package's code runs in each child of its node: most of all in those that wait for a function. What
+    it does there harms functions that asked for it, at most, and those are still answered."""
+    d, body = own_daemon, "import time\ndef lie():\n    if not os.path.exists('/app/handler.py'):\n        %s\nos.register_at_fork(after_in_child=lie)\n"
+    function = hostile(index, d, "ahead " + name, "IN_NODE = False\n" + body % AHEAD[name])
+    d.deployed("honest", {"handler.py": "def handler(e): return 'honest'"})
+    dist, module = "hostile-ahead-" + name.replace(" ", "-"), "hostile_ahead_" + name.replace(" ", "_")
+    assert d.call(function).status == 200
+    deadline = time.monotonic() + 2
+    number, answers = 0, []
+    while time.monotonic() < deadline:
+        number += 1
+        d.deployed("other-%d" % number, {"handler.py": HANDLER % module, "requirements.txt": dist, "pipsqueak.toml": "timeout = 1\n"},
+                   settings=index.settings)
+        time.sleep(0.1)
+        answers.append(d.call("other-%d" % number))
+        assert d.call("honest").json == "honest"
+    assert all(r.status in (200, 502, 503, 504) for r in answers), [r.body for r in answers]
+    assert all(r.json[0] == "answered" for r in answers if r.status == 200)
+
+
 def test_a_node_that_steals_what_it_is_sent(daemon, index, bystander):
     """It reads FORK messages in place of the interpreter and never answers: calls are still answered."""
     body = """

@@ -91,6 +91,64 @@ static void test_frames(void **state)
 	assert_int_equal(part.len, 0);
 }
 
+static void test_a_frame_with_descriptors(void **state)
+{
+	auto_msg struct wire_msg m, next, back, after;
+	struct err err;
+	char text[2] = "";
+	int pair[2], pipes[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(pipe(pipes), 0);
+	wire_init(&m, WIRE_ADOPT, 5);
+	wire_put_str(&m, WIRE_T_ROLE, "instance");
+	wire_put_fd(&m, pipes[1]);
+	wire_init(&next, WIRE_GO, 6);
+	assert_int_equal(wire_send(pair[0], &m, &err), 0);
+	assert_int_equal(wire_frame_send(pair[0], &next, &err), 0);
+	assert_int_equal(wire_frame_recv(pair[1], &back, &err), 1);
+	assert_int_equal(back.type, WIRE_ADOPT);
+	assert_int_equal(back.nfds, 1);
+	assert_int_equal(write(back.fds[0], "x", 1), 1);
+	assert_int_equal(read(pipes[0], text, 1), 1);
+	assert_string_equal(text, "x");
+	/* Of the next frame nothing was taken. */
+	assert_int_equal(wire_frame_recv(pair[1], &after, &err), 1);
+	assert_int_equal(after.type, WIRE_GO);
+	assert_int_equal(after.nfds, 0);
+	close(pair[0]);
+	wire_done(&after);
+	assert_int_equal(wire_frame_recv(pair[1], &after, &err), 0);
+	close(pair[1]);
+	close(pipes[0]);
+}
+
+static void test_a_broken_frame_with_descriptors(void **state)
+{
+	static const struct {
+		const char *data;
+		size_t len;
+	} lies[] = {
+		{ "\x3b\0\0\0\1\0\0\0\4\0\0\0ab", 14 },	      /* and then the end */
+		{ "\x3b\0\0\0", 4 },			      /* not even a header */
+		{ "\x3b\0\1\0\1\0\0\0\0\0\0\0", 12 },	      /* the zero is not zero */
+		{ "\x3b\0\0\0\1\0\0\0\xff\xff\xff\xff", 12 }, /* 4 GiB */
+		{ "\x3b\0\0\0\1\0\0\0\4\0\0\0abcd", 16 },     /* no field */
+	};
+	struct wire_msg m;
+	struct err err;
+	int pair[2];
+
+	for (size_t i = 0; i < array_len(lies); i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+		assert_int_equal(send(pair[0], lies[i].data, lies[i].len, 0), lies[i].len);
+		close(pair[0]);
+		assert_int_equal(wire_frame_recv(pair[1], &m, &err), -1);
+		assert_int_equal(err.kind, ERR_CORRUPT);
+		close(pair[1]);
+	}
+}
+
 static void test_a_field_that_lies(void **state)
 {
 	auto_buf struct buf in = { 0 };
@@ -122,6 +180,8 @@ int main(void)
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_broken_packets),
 		cmocka_unit_test(test_frames),
+		cmocka_unit_test(test_a_frame_with_descriptors),
+		cmocka_unit_test(test_a_broken_frame_with_descriptors),
 		cmocka_unit_test(test_a_field_that_lies),
 		cmocka_unit_test(test_who_may_send_what),
 	};
