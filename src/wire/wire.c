@@ -247,13 +247,14 @@ int wire_recv(int sock, struct wire_msg *out, struct err *err)
 	do
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
-	if (n <= 0) {
-		int sys = errno;
-
+	if (n < 0)
+		return err_sys(err, errno, "receiving");
+	take_rights(&msg,
+		    out); /* a packet of no bytes, which reads as the end, can have some, too */
+	if (n == 0) {
 		wire_done(out);
-		return n == 0 ? 0 : err_sys(err, sys, "receiving");
+		return 0;
 	}
-	take_rights(&msg, out);
 	if (n < HEADER || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || h.zero ||
 	    h.len != (size_t)n - HEADER) {
 		wire_done(out);

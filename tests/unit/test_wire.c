@@ -49,6 +49,50 @@ static void test_round_trip(void **state)
 	close(pair[1]);
 }
 
+static int open_descriptors(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void test_descriptors_of_what_is_no_message(void **state)
+{
+	static const char *const lies[] = { "", "x", "\x20\0\0\0\1\0\0\0\4\0\0" };
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(sizeof(int) * 8)];
+	} control = { 0 };
+	struct wire_msg m;
+	struct err err;
+	int pair[2], before;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	before = open_descriptors();
+	for (size_t i = 0; i < array_len(lies); i++) {
+		struct iovec iov = { (void *)lies[i], i == 2 ? 11 : strlen(lies[i]) };
+		struct msghdr msg = { .msg_iov = &iov,
+				      .msg_iovlen = 1,
+				      .msg_control = &control,
+				      .msg_controllen = sizeof(control) };
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		int *fds = (int *)CMSG_DATA(c);
+
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * 8);
+		for (int k = 0; k < 8; k++)
+			fds[k] = pair[0];
+		assert_int_equal(sendmsg(pair[0], &msg, 0), iov.iov_len);
+		assert_true(wire_recv(pair[1], &m, &err) <= 0);
+		assert_int_equal(open_descriptors(), before);
+	}
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void test_broken_packets(void **state)
 {
 	static const char lies[][16] = {
@@ -179,6 +223,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_broken_packets),
+		cmocka_unit_test(test_descriptors_of_what_is_no_message),
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_a_frame_with_descriptors),
 		cmocka_unit_test(test_a_broken_frame_with_descriptors),
