@@ -73,6 +73,7 @@
 #define LIMIT_WHOLE_MEMBER_BYTES (64 * MIB) /* larger ones are unpacked piece by piece */
 #define LIMIT_WORKERS 4			    /* threads or processes of one installer */
 #define LIMIT_CLASHES 10000		    /* files that two dists of one environment bring */
+#define LIMIT_CONTENTS_BYTES (64 * MIB)	    /* what is kept of manifests */
 #define LIMIT_SCRIPT_BYTES (256 * MIB)	    /* of the "scripts" scheme: may be a program */
 #define LIMIT_COMPILE_MS (300 * 1000)
 #define LIMIT_HINT_BYTES (1 * MIB) /* which modules are to be compiled first */
