@@ -534,7 +534,7 @@ void grow_consider(struct functions *f, struct subject *s)
 	    f->opt.nwaiting == LIMIT_GROW_QUEUE)
 		return;
 	items_refresh(f, s);
-	if (!s->items.n)
+	if (!s->items.n || f->config.no_tree)
 		return;
 	s->queued = true;
 	s->refs++;
