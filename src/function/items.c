@@ -224,17 +224,29 @@ static void take_rest(struct functions *f, struct subject *s, size_t rest)
 
 uint64_t items_left_us(const struct functions *f, const struct subject *s)
 {
-	auto_free uint64_t *us = mem_zero(s->seen_dists.n + 1, sizeof(*us));
 	uint64_t sum = 0;
 
-	(void)share_times(f, s, us);
-	for (size_t i = 0; i < s->seen_dists.n; i++)
-		if (us[i] && !items_have(f, &s->items, s->seen_dists.v[i]))
-			sum += us[i];
 	for (size_t i = 0; i < s->nseen; i++)
 		if (is_aside(f, s, i))
 			sum += s->seen[i].self_us;
 	return sum;
+}
+
+void items_seen(const struct functions *f, const struct subject *s, struct ids *out)
+{
+	auto_free uint64_t *us = mem_zero(s->seen_dists.n + 1, sizeof(*us));
+
+	(void)share_times(f, s, us);
+	for (size_t i = 0; i < s->items.n; i++)
+		ids_add(out, s->items.v[i]);
+	for (size_t i = 0; i < s->hopeless.n; i++) {
+		uint32_t dist = f->items.v[s->hopeless.v[i]].dist;
+
+		if (policy_set_has(ids_set(&s->seen_dists), dist) &&
+		    us[ids_place(&s->seen_dists, dist)])
+			ids_add(out, s->hopeless.v[i]);
+	}
+	ids_seal(out);
 }
 
 /* Mark, by dist of the lock, what this one may need. */

@@ -97,8 +97,10 @@ void items_init(struct items *t);
 void items_done(struct items *t);
 /* s->items, if its profile or any wish changed. */
 void items_refresh(struct functions *f, struct subject *s);
-/* What it imports that is not its items': what cannot sleep, and what no node can be made of. */
+/* What it imports that cannot sleep. */
 uint64_t items_left_us(const struct functions *f, const struct subject *s);
+/* Its items, and those of which none of its own nodes can be made: another's may hold them. */
+void items_seen(const struct functions *f, const struct subject *s, struct ids *out);
 /* A node for this subject was made: what its dists look for. */
 void items_wishes(struct functions *f, const struct node *n);
 /* So many bytes more than its parent. */
