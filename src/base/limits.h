@@ -148,7 +148,7 @@
 #define LIMIT_CLOSURES 8	    /* of dependencies, of one dist */
 #define LIMIT_PRIORS 4000	    /* nodes of a tree to start from, for each interpreter */
 #define LIMIT_TREE_BYTES (64 * MIB) /* of such a file */
-#define LIMIT_MEASURED 64	    /* nodes whose memory is read in a second */
+#define LIMIT_MEASURED 8	    /* nodes whose memory is read again at a time */
 
 /* policy */
 #define LIMIT_CANDIDATES 16384 /* sets that might become nodes */

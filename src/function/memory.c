@@ -38,18 +38,21 @@ static uint64_t measure_again_us(const struct node *n, uint64_t now)
 uint64_t optimise_measure(struct functions *f)
 {
 	uint64_t total = 0, now = clock_us();
-	uint32_t left = LIMIT_MEASURED;
+	uint32_t left = LIMIT_MEASURED, last = 0;
 
-	for (uint32_t i = 0; i < f->nnodes && left; i++) {
-		struct node *n = f->nodes[(f->opt.next_measured + i) % f->nnodes];
+	/* A few at a time, or calls would wait for that; a new one at once. */
+	for (uint32_t i = 0; i < f->nnodes; i++) {
+		uint32_t at = (f->opt.next_measured + i) % f->nnodes;
+		struct node *n = f->nodes[at];
 
-		if (n->measured_us && now - n->measured_us < measure_again_us(n, now))
+		if (n->measured_us && (!left || now - n->measured_us < measure_again_us(n, now)))
 			continue;
+		if (n->measured_us && --left == 0)
+			last = at;
 		measure(n, now);
-		left--;
-		if (!left)
-			f->opt.next_measured = (f->opt.next_measured + i + 1) % f->nnodes;
 	}
+	if (!left)
+		f->opt.next_measured = (last + 1) % f->nnodes;
 	for (uint32_t i = 0; i < f->nnodes; i++)
 		total += f->nodes[i]->bytes;
 	return total;

@@ -57,7 +57,7 @@ struct functions {
 	uv_timer_t housekeeping, renewal;
 	bool housekeeping_on, draining, closing;
 	uint32_t calls, runs, instances, idle_instances, spares, deploys, asking; /* going on now */
-	uint64_t total_calls, total_errors, total_runs, started_us, last_end_us;
+	uint64_t total_calls, total_errors, total_runs, started_us, last_end_us, last_call_us;
 	struct starts call_starts, run_starts;
 	uint64_t choose_ns, grow_ns; /* CPU time of choosing a node; of what makes the tree */
 	struct instance *idle_oldest, *idle_newest; /* warm ones, of all functions */
