@@ -21,6 +21,15 @@ static inline uint64_t clock_us(void)
 	return clock_ns() / 1000;
 }
 
+/* CPU time of the calling thread. */
+static inline uint64_t clock_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static inline double clock_wall_s(void) /* seconds since the epoch, for what is kept on disk */
 {
 	struct timespec ts;

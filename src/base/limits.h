@@ -73,6 +73,7 @@
 #define LIMIT_WHOLE_MEMBER_BYTES (64 * MIB) /* larger ones are unpacked piece by piece */
 #define LIMIT_WORKERS 4			    /* threads or processes of one installer */
 #define LIMIT_CLASHES 10000		    /* files that two dists of one environment bring */
+#define LIMIT_CONTENTS_BYTES (64 * MIB)	    /* what is kept of manifests */
 #define LIMIT_SCRIPT_BYTES (256 * MIB)	    /* of the "scripts" scheme: may be a program */
 #define LIMIT_COMPILE_MS (300 * 1000)
 #define LIMIT_HINT_BYTES (1 * MIB) /* which modules are to be compiled first */
@@ -150,7 +151,7 @@
 #define LIMIT_CLOSURES 8	    /* of dependencies, of one dist */
 #define LIMIT_PRIORS 4000	    /* nodes of a tree to start from, for each interpreter */
 #define LIMIT_TREE_BYTES (64 * MIB) /* of such a file */
-#define LIMIT_MEASURED 64	    /* nodes whose memory is read in a second */
+#define LIMIT_MEASURED 8	    /* nodes whose memory is read again at a time */
 
 /* policy */
 #define LIMIT_CANDIDATES 16384 /* sets that might become nodes */

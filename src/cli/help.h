@@ -192,8 +192,8 @@ static const struct {
 	{ "history",
 	  "usage: pipsqueak history -o DIR\n"
 	  "Write what the daemon has seen (functions and how much each is called, what packages\n"
-	  "cost and need) to DIR, as `pipsqueak fit --from DIR` and `simulate DIR` read it.\n"
-	  "`pipsqueakd --tree FILE` starts with what fit makes of it.\n" },
+	  "cost and need; tree.json: the tree it has) to DIR, for `pipsqueak fit --from DIR` and\n"
+	  "`simulate DIR`. `pipsqueakd --tree FILE` starts with what fit makes of it.\n" },
 	{ "daemon",
 	  "usage: pipsqueak daemon [OPTIONS]\n"
 	  "Run pipsqueakd in the foreground; OPTIONS are its own (pipsqueakd --help).\n" },

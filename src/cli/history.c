@@ -45,7 +45,8 @@ static int put_all(const char *dir, const json_t *history, struct err *err)
 	}
 	if (fd_mkdirs(dir, 0755, err) < 0 ||
 	    put_object(dir, "packages.json", json_object_get(history, "packages"), err) < 0 ||
-	    put_object(dir, "closures.json", json_object_get(history, "closures"), err) < 0)
+	    put_object(dir, "closures.json", json_object_get(history, "closures"), err) < 0 ||
+	    put_object(dir, "tree.json", json_object_get(history, "tree"), err) < 0)
 		return -1;
 	return put_file(dir, "functions.jsonl", lines.data ? lines.data : "", err);
 }

@@ -211,7 +211,8 @@ static int open_rooms(struct daemon *d, struct err *err)
 		.memory_bytes = d->opt.memory_bytes,
 		.lib_dir = paths->lib,
 		.root_age_s = d->opt.root_age_s,
-		.tree = d->tree.data,
+		.tree = d->opt.no_tree ? NULL : d->tree.data,
+		.no_tree = d->opt.no_tree,
 		.other_node_gone = resolvers_node_gone,
 		.other_ctx = d->resolvers,
 	};

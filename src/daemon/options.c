@@ -34,6 +34,9 @@ static const struct option {
 	  "start with this tree (pipsqueak fit): its nodes are made when functions with their "
 	  "packages are deployed",
 	  TEXT, AT(tree) },
+	{ "--no-tree", NULL,
+	  "make no nodes: everything is forked from an interpreter that has imported nothing", FLAG,
+	  AT(no_tree) },
 	{ "--cache-size", "SIZE",
 	  "budget for packages on disk, kept by removing what saves least (a fifth of the disk)",
 	  SIZE, AT(cache_bytes) },

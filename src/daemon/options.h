@@ -23,7 +23,8 @@ struct options {
 	uint64_t memory_bytes;		  /* budget for sleeping and warm processes */
 	uint64_t cache_bytes;		  /* budget of tiers 1 and 2; 0: a fifth of the disk */
 	char *accept_record[OPTION_DISTS + 1];
-	bool strict; /* about this host */
+	bool no_tree; /* only roots sleep */
+	bool strict;  /* about this host */
 	bool strict_packages;
 	bool allow_sdist;	     /* every request may build */
 	uint64_t build_memory_bytes; /* 0: LIMIT_BUILD_MEMORY_BYTES */

@@ -64,6 +64,7 @@ static int admit(struct functions *f, const char *name, struct function_call *ca
 	call->fn = fn;
 	fn->running++;
 	f->calls++;
+	f->last_call_us = clock_us();
 	return 0;
 }
 

@@ -171,6 +171,8 @@ static void add_totals(struct functions *f, json_t *o)
 
 	for (size_t i = 0; i < array_len(totals); i++)
 		json_object_set_new(o, totals[i].name, json_integer((json_int_t)totals[i].value));
+	json_object_set_new(o, "choose_cpu_s", json_real((double)f->choose_ns / 1e9));
+	json_object_set_new(o, "grow_cpu_s", json_real((double)f->grow_ns / 1e9));
 	json_object_set_new(o, "calls_started", starts_json(&f->call_starts));
 	json_object_set_new(o, "runs_started", starts_json(&f->run_starts));
 }

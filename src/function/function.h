@@ -36,6 +36,7 @@ struct functions_config {
 	uint64_t memory_bytes; /* budget for sleeping nodes and warm instances */
 	const char *lib_dir;   /* for what it says of modules (forksafe.json); NULL: none */
 	const char *tree;      /* text of a tree to start from (`pipsqueak fit`); NULL: none */
+	bool no_tree;	       /* nothing sleeps but the interpreters' roots */
 	uint64_t root_age_s;   /* roots older than this are made anew; 0: never */
 	/* A node died that is not this room's (the resolver's); may be NULL. */
 	void (*other_node_gone)(void *ctx, struct zygote_node *node);

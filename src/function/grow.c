@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sched.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -8,6 +9,7 @@
 #include "policy/policy.h"
 
 #define UNFORKABLE_LINES 100
+#define CALM_US 1000000UL /* without a call */
 
 /* One node: waits for its turn, for its environment, for its imports. */
 struct growth {
@@ -468,12 +470,24 @@ static bool start(struct growth *g)
 	return true;
 }
 
+/* How many at a time: while there are calls half of the processors are theirs. */
+static uint32_t slots(const struct functions *f)
+{
+	cpu_set_t set;
+	int cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	if (clock_us() - f->last_call_us > CALM_US || cpus / 2 >= LIMIT_GROWING)
+		return LIMIT_GROWING;
+	return cpus > 3 ? (uint32_t)cpus / 2 : 1;
+}
+
 /* Below calls in priority: while calls run, the housekeeping timer comes back to it. */
 void grow_kick(struct functions *f)
 {
 	struct growth *g = f->growths, *next;
+	uint32_t most = slots(f);
 
-	for (; g && f->growing < LIMIT_GROWING && !f->draining; g = next) {
+	for (; g && f->growing < most && !f->draining; g = next) {
 		next = g->next;
 		if (g->s || must_wait(g))
 			continue;
@@ -534,7 +548,7 @@ void grow_consider(struct functions *f, struct subject *s)
 	    f->opt.nwaiting == LIMIT_GROW_QUEUE)
 		return;
 	items_refresh(f, s);
-	if (!s->items.n)
+	if (!s->items.n || f->config.no_tree)
 		return;
 	s->queued = true;
 	s->refs++;

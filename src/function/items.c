@@ -147,21 +147,27 @@ static uint32_t top_of(struct functions *f, uint32_t module)
 	return intern_put(&f->names, top);
 }
 
-static void sample(struct functions *f, uint32_t number, uint64_t us)
+static void sample(struct functions *f, uint32_t number, uint64_t us, bool guess)
 {
 	struct item *i = &f->items.v[number];
 
-	i->us = i->us ? (uint64_t)((1 - LEARN) * (double)i->us + LEARN * (double)us) : us;
+	i->us = i->us && !i->guess ? (uint64_t)((1 - LEARN) * (double)i->us + LEARN * (double)us)
+				   : us;
+	i->guess = guess;
 	if (!i->measured)
 		i->bytes = (uint64_t)(f->items.bytes_per_us * (double)i->us);
 }
 
 static void take_item(struct functions *f, struct subject *s, uint32_t number, uint64_t us)
 {
+	const struct item *i;
+
 	if (number == INTERN_NONE || policy_set_has(ids_set(&s->hopeless), number))
 		return;
-	if (!s->sampled || !f->items.v[number].us)
-		sample(f, number, us);
+	i = &f->items.v[number];
+	/* What is nobody's is a guess until its node was made, and then a single measurement. */
+	if (s->assumed ? !i->us || i->guess : !s->sampled || !i->us)
+		sample(f, number, us, s->assumed);
 	ids_add(&s->items, number);
 }
 
@@ -214,6 +220,33 @@ static void take_rest(struct functions *f, struct subject *s, size_t rest)
 	if (us >= STD_MIN_US && name.data)
 		take_item(f, s, item_put(f, name.data, INTERN_NONE), us);
 	ids_done(&tops);
+}
+
+uint64_t items_left_us(const struct functions *f, const struct subject *s)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < s->nseen; i++)
+		if (is_aside(f, s, i))
+			sum += s->seen[i].self_us;
+	return sum;
+}
+
+void items_seen(const struct functions *f, const struct subject *s, struct ids *out)
+{
+	auto_free uint64_t *us = mem_zero(s->seen_dists.n + 1, sizeof(*us));
+
+	(void)share_times(f, s, us);
+	for (size_t i = 0; i < s->items.n; i++)
+		ids_add(out, s->items.v[i]);
+	for (size_t i = 0; i < s->hopeless.n; i++) {
+		uint32_t dist = f->items.v[s->hopeless.v[i]].dist;
+
+		if (policy_set_has(ids_set(&s->seen_dists), dist) &&
+		    us[ids_place(&s->seen_dists, dist)])
+			ids_add(out, s->hopeless.v[i]);
+	}
+	ids_seal(out);
 }
 
 /* Mark, by dist of the lock, what this one may need. */

@@ -370,7 +370,7 @@ void knowledge_view(struct functions *f, struct subject *s, const struct node *r
 struct node *knowledge_choose(struct functions *f, struct subject *s)
 {
 	struct policy_function fn;
-	uint64_t saved_us;
+	uint64_t saved_us, begin_ns;
 	struct node *n;
 	int at;
 
@@ -381,6 +381,7 @@ struct node *knowledge_choose(struct functions *f, struct subject *s)
 		if (n)
 			return n;
 	}
+	begin_ns = clock_cpu_ns();
 	knowledge_provides(f, s);
 	view_subject(s, s->interp->root, &fn);
 	at = policy_choose(view_all(f), f->nnodes, &fn, &saved_us);
@@ -390,6 +391,7 @@ struct node *knowledge_choose(struct functions *f, struct subject *s)
 	n = at >= 0 ? f->nodes[at] : s->interp->root;
 	s->gen = f->gen;
 	s->best = n ? n->id : 0;
+	f->choose_ns += clock_cpu_ns() - begin_ns;
 	return n;
 }
 

@@ -20,20 +20,15 @@
 #include "function/priv.h"
 #include "policy/fit.h"
 
-#define FULL_ROOM 8   /* nodes that are kept free for roots and heirs */
 #define PLENTY 4      /* with a quarter of the budget free no node moves */
 #define NODE_US 20000 /* a node without modules is asleep after so long */
 #define GUESS 0.5     /* fit_rules.guess: memory that is free has other uses */
 #define DRIFT 1.5     /* costs that are so far from what was told are told anew */
 #define ANEW_MS 100   /* not more often */
-#define PATIENCE 20   /* nor more often than so many times what it takes; plans likewise */
-#define SLACK 64 /* this part of the budget is kept free: nodes grow a little after their birth */
-#define MEASURE_US 1000000UL
+#define PATIENCE 20   /* nor more often than so many times what it takes of a processor */
 #define HOLD_US 500000UL
 #define CALM_MIN_US 2000000UL
 #define CALM_MAX_US (16 * 1000000UL)
-#define SQUEEZE 8	       /* this part of the nodes' memory goes each time that it is short, */
-#define SQUEEZED_US 10000000UL /* and is not taken again for so long */
 
 enum verb { TELL_ITEM, TELL_CLOSURE, TELL_CALL, TELL_NODE, TELL_DROP, TELL_USE };
 
@@ -59,7 +54,7 @@ struct job {
 	int64_t room;
 	bool plenty, calm, anew;
 	bool behind; /* answer: there is more to plan */
-	uint64_t begin_us;
+	uint64_t cpu_ns;
 	/* The answer. */
 	enum fit_action action;
 	struct ids set, gone; /* MAKE; DROP: the places, leaves last */
@@ -184,6 +179,7 @@ static void plan(uv_work_t *work)
 	struct job *j = (struct job *)work;
 	struct fit_step step;
 	int64_t bytes;
+	uint64_t begin_ns = clock_cpu_ns();
 
 	for (uint32_t i = 0; i < j->n; i++)
 		carry_out(j, &j->orders[i]);
@@ -207,6 +203,7 @@ static void plan(uv_work_t *work)
 	step = fit_bytes(j->fit) ? fit_plan(j->fit) : (struct fit_step){ .action = FIT_NOTHING };
 	if (step.action == FIT_DROP)
 		j->next = step.node;
+	j->cpu_ns = clock_cpu_ns() - begin_ns;
 }
 
 /* ---- the loop's side: orders ---- */
@@ -425,75 +422,6 @@ static void tell_uses(struct functions *f, struct job *j)
 		}
 }
 
-/* ---- memory ---- */
-
-static void measure(struct node *n, uint64_t now)
-{
-	struct zygote_node_info info;
-
-	zygote_node_info(n->z, &info);
-	if (!n->measured_us)
-		n->born_bytes = info.unique_bytes;
-	/* Pages that it shares with what was forked from it are none of its own any more, but still
-	 * there because of it: they are its own again when those have ended. */
-	n->bytes = info.unique_bytes > n->born_bytes ? info.unique_bytes : n->born_bytes;
-	n->measured_us = now;
-}
-
-uint64_t optimise_measure(struct functions *f)
-{
-	uint64_t total = 0, now = clock_us();
-	uint32_t left = LIMIT_MEASURED;
-
-	for (uint32_t i = 0; i < f->nnodes && left; i++) {
-		struct node *n = f->nodes[(f->opt.next_measured + i) % f->nnodes];
-
-		if (now - n->measured_us < MEASURE_US && n->measured_us)
-			continue;
-		measure(n, now);
-		left--;
-		if (!left)
-			f->opt.next_measured = (f->opt.next_measured + i + 1) % f->nnodes;
-	}
-	for (uint32_t i = 0; i < f->nnodes; i++)
-		total += f->nodes[i]->bytes;
-	return total;
-}
-
-static uint64_t budget_now(const struct functions *f)
-{
-	bool squeezed = clock_us() < f->opt.squeezed_until_us &&
-			f->opt.squeezed_bytes < f->config.memory_bytes;
-
-	return squeezed ? f->opt.squeezed_bytes
-			: f->config.memory_bytes - f->config.memory_bytes / SLACK;
-}
-
-void functions_pressed(struct functions *f)
-{
-	uint64_t bytes = optimise_measure(f);
-
-	if (f->draining)
-		return;
-	zygotes_relax(f->config.zygotes);
-	f->opt.squeezed_bytes = bytes - bytes / SQUEEZE;
-	f->opt.squeezed_until_us = clock_us() + SQUEEZED_US;
-	log_info("function",
-		 "memory is short on this machine: %llu MiB of sleeping nodes become less",
-		 (unsigned long long)(bytes / MIB));
-	optimise_kick(f);
-}
-
-static int64_t room_now(struct functions *f)
-{
-	int64_t used = (int64_t)(optimise_measure(f) + grow_reserved(f));
-	int64_t room = (int64_t)budget_now(f) - used;
-
-	if (f->nnodes + f->growing + FULL_ROOM >= LIMIT_NODES && room > 0)
-		room = 0;
-	return room;
-}
-
 /* ---- the loop's side: what comes of it ---- */
 
 static void job_free(struct job *j)
@@ -617,7 +545,8 @@ static void planned(uv_work_t *work, int status)
 	}
 	f->opt.job = NULL;
 	f->opt.next = j->next;
-	took_us = clock_us() - j->begin_us;
+	f->grow_ns += j->cpu_ns;
+	took_us = j->cpu_ns / 1000; /* not what it waited for other work on the pool */
 	log_debug("function", "planned%s in %.1f ms: %s; room %lld KiB", j->anew ? " anew" : "",
 		  (double)took_us / 1e3, actions[j->action], (long long)(j->room / (int64_t)KIB));
 	if (j->anew)
@@ -674,7 +603,7 @@ static bool must_wait(struct functions *f)
 		return true;
 	}
 
-	if (now < f->opt.squeezed_until_us && room_now(f) >= 0) {
+	if (now < f->opt.squeezed_until_us && optimise_room(f) >= 0) {
 		release_waiting(f);
 		functions_housekeep(f);
 		return true;
@@ -685,14 +614,11 @@ static bool must_wait(struct functions *f)
 	return true;
 }
 
-void optimise_kick(struct functions *f)
+static void begin_job(struct functions *f)
 {
 	struct job *j;
 	bool changed = false;
 
-	f->opt.plan_again = true;
-	if (f->opt.job || f->draining || f->closing || grow_count(f) >= LIMIT_GROWING)
-		return;
 	look_at_notes(f, &changed);
 	f->opt.anew = f->opt.anew || changed || !f->opt.fit;
 	if (must_wait(f))
@@ -712,13 +638,25 @@ void optimise_kick(struct functions *f)
 	}
 	f->opt.nlost = 0;
 	tell_notes(f, j);
-	j->room = room_now(f);
+	j->room = optimise_room(f);
 	j->plenty = j->room > (int64_t)(f->config.memory_bytes / PLENTY);
 	j->calm = clock_us() < f->opt.calm_until_us;
 	j->fit = f->opt.fit;
-	j->begin_us = clock_us();
 	f->opt.job = j;
 	must(uv_queue_work(f->config.loop, &j->work, plan, planned) == 0);
+}
+
+void optimise_kick(struct functions *f)
+{
+	uint64_t begin_ns = clock_cpu_ns();
+
+	if (f->config.no_tree)
+		return;
+	f->opt.plan_again = true;
+	if (f->opt.job || f->draining || f->closing || grow_count(f) >= LIMIT_GROWING)
+		return;
+	begin_job(f);
+	f->grow_ns += clock_cpu_ns() - begin_ns;
 }
 
 void optimise_anew(struct functions *f)
@@ -756,7 +694,7 @@ void optimise_grown(struct functions *f)
 /* Every second while something goes on. */
 void optimise_tick(struct functions *f)
 {
-	bool over = room_now(f) < 0;
+	bool over = optimise_room(f) < 0;
 
 	demand_save(f, false);
 	if (f->opt.nnoted || f->opt.plan_again || f->opt.anew || over)

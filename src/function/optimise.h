@@ -34,6 +34,7 @@ struct subject;
 struct item {
 	uint32_t dist; /* as interned; INTERN_NONE: of the standard library */
 	uint64_t us, bytes;
+	bool guess;	      /* us: of a tree to start from */
 	bool measured;	      /* bytes are what a node took, not an estimate */
 	struct ids *closures; /* items that it needs, itself among them; one for each lock's way */
 	uint32_t nclosures;
@@ -96,6 +97,10 @@ void items_init(struct items *t);
 void items_done(struct items *t);
 /* s->items, if its profile or any wish changed. */
 void items_refresh(struct functions *f, struct subject *s);
+/* What it imports that cannot sleep. */
+uint64_t items_left_us(const struct functions *f, const struct subject *s);
+/* Its items, and those of which none of its own nodes can be made: another's may hold them. */
+void items_seen(const struct functions *f, const struct subject *s, struct ids *out);
 /* A node for this subject was made: what its dists look for. */
 void items_wishes(struct functions *f, const struct node *n);
 /* So many bytes more than its parent. */
@@ -148,10 +153,14 @@ void optimise_grown(struct functions *f);
 struct node *optimise_next_to_go(struct functions *f);
 /* No ids are left for another node: not again for a while. */
 void optimise_hold(struct functions *f);
-/* Memory of all nodes as last measured; refreshes what is old, a few at a time. */
-uint64_t optimise_measure(struct functions *f);
 /* All functions' and scripts' subjects; the caller frees. */
 struct subject **subjects_all(struct functions *f, size_t *out_n);
+
+/* memory.c */
+/* Memory of all nodes as last measured; refreshes what is old, a few at a time. */
+uint64_t optimise_measure(struct functions *f);
+/* What is left for more nodes; negative: too many are there. */
+int64_t optimise_room(struct functions *f);
 
 /* grow.c */
 /* A node of these items (copied) for the place that the optimiser gave it, below the one there;

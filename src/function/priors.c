@@ -76,13 +76,15 @@ int priors_open(struct functions *f, const char *text, struct err *err)
 	return rc < 0 ? err_wrap(err, "the tree to start from") : 0;
 }
 
+/* "NAME==VERSION", or another item of the same ("#2": history.c). */
 static const struct lock_dist *find(const struct lock *lock, const char *dist)
 {
-	const char *version = strstr(dist, "==");
-	auto_free char *name = mem_strndup(dist, (size_t)(version - dist));
+	const char *eq = strstr(dist, "==");
+	auto_free char *name = mem_strndup(dist, (size_t)(eq - dist));
+	auto_free char *version = mem_strndup(eq + 2, strcspn(eq + 2, "#"));
 	const struct lock_dist *d = lock_find(lock, name);
 
-	return d && strcmp(d->version, version + 2) == 0 ? d : NULL;
+	return d && strcmp(d->version, version) == 0 ? d : NULL;
 }
 
 /* What of the dist was ever seen loading, else all that it has at the top. */
@@ -90,15 +92,17 @@ static void guess_modules(struct subject *s, const struct lock_dist *d)
 {
 	struct functions *f = s->f;
 	auto_buf struct buf text = { 0 };
-	size_t dist = (size_t)(d - s->lock->dists);
+	size_t dist = (size_t)(d - s->lock->dists), n = 1;
 	char *save = NULL;
 
 	if (!functions_loads(f, d->name, d->version, &text) || !text.len) {
 		subject_assume_top(s, dist, GUESS_US);
 		return;
 	}
+	for (const char *c = text.data; *c; c++)
+		n += *c == '\n';
 	for (char *m = strtok_r(text.data, "\n", &save); m; m = strtok_r(NULL, "\n", &save))
-		subject_assume(s, dist, m, GUESS_US / 8);
+		subject_assume(s, dist, m, GUESS_US / n + 1);
 }
 
 static void begin(struct functions *f, const struct prior *p, const char *key,

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs in: daemon.
  *
- * What the files of this room share. One struct functions, one loop, no threads but the pool that
- * unpacks uploads.
+ * What the files of this room share. One struct functions, one loop; the pool unpacks and plans.
  */
 #pragma once
 
@@ -57,7 +56,8 @@ struct functions {
 	uv_timer_t housekeeping, renewal;
 	bool housekeeping_on, draining, closing;
 	uint32_t calls, runs, instances, idle_instances, spares, deploys, asking; /* going on now */
-	uint64_t total_calls, total_errors, total_runs, started_us, last_end_us;
+	uint64_t total_calls, total_errors, total_runs, started_us, last_end_us, last_call_us;
+	uint64_t choose_ns, grow_ns; /* CPU time of choosing a node; of what makes the tree */
 	struct starts call_starts, run_starts;
 	struct instance *idle_oldest, *idle_newest; /* warm ones, of all functions */
 	void (*drained)(void *arg);

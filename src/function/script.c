@@ -567,6 +567,7 @@ struct run *functions_run(struct functions *f, const struct run_request *r,
 						       NULL };
 	run->script.r = (struct run_request){ .stdio = { -1, -1, -1 }, .tty = -1, .result = -1 };
 	f->runs++;
+	f->last_call_us = clock_us();
 	if (f->draining)
 		err_set(&err, ERR_BUSY, "the daemon is shutting down; try again");
 	else if (script_check(r, &err) == 0 && script_copy(&run->script, r, &err) == 0)

@@ -298,7 +298,8 @@ static void save(struct subject *s)
 							 intern_name(&f->names, s->seen[i].module),
 							 (json_int_t)s->seen[i].self_us, dist));
 	}
-	root = json_pack("{s:o, s:o}", "modules", modules, "needs", needs_json(s));
+	root = json_pack("{s:o, s:o, s:I}", "modules", modules, "needs", needs_json(s), "profiles",
+			 (json_int_t)s->profiles);
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (text && state_put(f->state, STATE_PROFILE, s->key, 0, text, &err) < 0)
@@ -328,27 +329,54 @@ void subject_load(struct subject *s)
 				 (uint64_t)json_integer_value(json_array_get(v, 1)));
 	}
 	s->profiles = root ? 1 : 0;
+	if (json_integer_value(json_object_get(root, "profiles")) >= PROFILES_ENOUGH)
+		s->profiles = PROFILES_ENOUGH; /* a restart is no reason to record it again */
 	load_needs(s, json_object_get(root, "needs"));
 	json_decref(root);
 	seal_profile(s);
 }
 
+/* By place in s->modules: where it is in s->seen. */
+static size_t *seen_places(const struct subject *s)
+{
+	size_t *at = mem_zero(s->modules.n + 1, sizeof(*at));
+
+	for (size_t i = 0; i < s->nseen; i++)
+		at[ids_place(&s->modules, s->seen[i].module)] = i;
+	return at;
+}
+
+/* The first call of all read files that nobody had read for long: the mean of the others counts,
+ * of which this is the n-th. 0: not measured. */
+static void refine(struct seen_module *m, uint64_t self_us, uint32_t n)
+{
+	if (!self_us)
+		return;
+	self_us = self_us < LIMIT_SELF_US ? self_us : LIMIT_SELF_US;
+	m->self_us = (m->self_us * (n - 1) + self_us) / n;
+}
+
 void subject_learn(struct subject *s, const struct zygote_profile *p)
 {
 	struct ids before = { 0 };
+	auto_free size_t *at = NULL;
 	bool changed;
 
 	for (size_t i = 0; i < s->modules.n; i++)
 		ids_add(&before, s->modules.v[i]);
 	if (s->replace)
 		forget_profile(s);
+	at = seen_places(s);
 	for (size_t i = 0; i < p->nmodules; i++) {
 		uint32_t dist, module;
 
 		if (!subject_place(s, p->modules[i], p->origins[i], &dist))
 			continue;
 		module = intern_put(&s->f->names, p->modules[i]);
-		if (!has_seen(s, module))
+		if (has_seen(s, module))
+			refine(&s->seen[at[ids_place(&s->modules, module)]], p->self_us[i],
+			       s->profiles);
+		else
 			add_seen(s, module, dist, p->self_us[i]);
 	}
 	seal_profile(s);
@@ -358,8 +386,9 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 	if (s->profiles < UINT32_MAX)
 		s->profiles++;
 	subject_needs(s);
-	if (changed) {
+	if (changed || s->profiles == PROFILES_ENOUGH)
 		save(s);
+	if (changed) {
 		loads_learn(s);
 		s->tries = 0;
 		ids_reset(&s->hopeless);

@@ -201,8 +201,9 @@ static void sum_up(struct sim_result *out, uint64_t *left_us, uint32_t n)
 	out->hits = (double)hits / n;
 }
 
-static uint64_t call(struct replay *r, struct policy_set items)
+static uint64_t call(struct replay *r, const struct sim_function *fn)
 {
+	struct policy_set items = fn->items;
 	uint64_t saved;
 	int node = kinds[r->run->policy->kind].choose(r, items, &saved);
 
@@ -211,7 +212,7 @@ static uint64_t call(struct replay *r, struct policy_set items)
 		kinds[r->run->policy->kind].learn(r, items, node);
 	if (r->fit && r->out->memory_bytes < (double)fit_bytes(r->fit))
 		r->out->memory_bytes = (double)fit_bytes(r->fit);
-	return all_us(r->run->work, items) - saved;
+	return all_us(r->run->work, items) - saved + fn->left_us;
 }
 
 static void finish(struct replay *r)
@@ -243,7 +244,7 @@ void sim_replay(const struct sim_run *run, struct sim_result *out)
 
 		if (run->after && i >= change && out->back_calls < 0 && expected_ms(&r) <= good_ms)
 			out->back_calls = i - change;
-		left_us[i] = call(&r, w->functions[w->calls[i]].items);
+		left_us[i] = call(&r, &w->functions[w->calls[i]]);
 	}
 	sum_up(out, left_us + w->nwarm, w->ncalls - w->nwarm);
 	finish(&r);

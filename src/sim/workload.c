@@ -188,7 +188,9 @@ static int load_function(struct workload *w, const struct names *names, const ch
 		rc = parse_set(names, json_object_get(o, "requirements"), &f->items, err);
 	if (rc == 0) {
 		double calls = json_number_value(json_object_get(o, "calls"));
+		double left = json_number_value(json_object_get(o, "left_ms"));
 
+		f->left_us = left >= 0 && left < 1e6 ? (uint64_t)(left * 1000 + 0.5) : 0;
 		f->name = mem_strdup(json_string_value(json_object_get(o, "name")));
 		f->calls = calls > SIM_CALLS ? SIM_CALLS : calls > 1 ? (uint32_t)(calls + 0.5) : 1;
 		w->nfunctions++;

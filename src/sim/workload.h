@@ -19,7 +19,8 @@ struct sim_item {
 struct sim_function {
 	char *name;
 	struct policy_set items;
-	uint32_t calls; /* "calls" of its line; 1 without */
+	uint32_t calls;	  /* "calls" of its line; 1 without */
+	uint64_t left_us; /* "left_ms": what it imports that no node can hold */
 };
 
 struct workload {

@@ -57,12 +57,7 @@ static void version_of_tag(const char *tag, char *out, size_t size)
 
 void env_free(struct env *e)
 {
-	for (size_t i = 0; i < e->ndists; i++)
-		json_decref(e->manifests ? e->manifests[i] : NULL);
-	for (size_t i = 0; i < e->nfiles; i++)
-		free(e->files[i].path);
-	free(e->manifests);
-	free(e->files);
+	free(e->wheels);
 	free(e->path);
 	free(e->site);
 	free(e);
@@ -98,8 +93,6 @@ struct env *env_ready(struct store *s, const struct lock *lock)
 	auto_free char *path = NULL, *late = NULL, *mark = NULL;
 	struct env *e = find_env(s, lock->hash);
 
-	if (e)
-		e->used = ++s->clock;
 	if (e && e->held)
 		return e;
 	path = store_env_path(s, lock->hash);
@@ -113,7 +106,6 @@ struct env *env_ready(struct store *s, const struct lock *lock)
 	e = e ? e : new_env(s, lock);
 	e->held = true;
 	e->late = access(late, F_OK) == 0;
-	e->used = ++s->clock;
 	facts_touch(s, "envs", lock->hash);
 	return e;
 }

@@ -190,5 +190,6 @@ void store_close(struct store *s)
 		s->ready = e->next;
 		env_free(e);
 	}
+	contents_forget(s);
 	store_release(s); /* else what is under way still points here: it ends with the process */
 }

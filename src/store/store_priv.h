@@ -20,18 +20,15 @@ struct env {
 	char hash[65];
 	char *path, *site;
 	struct store_env pub;
-	bool held;	    /* this daemon needs it, and says so (use.c) */
-	bool late;	    /* bytecode that nobody waits for is not in it yet */
-	bool late_work;	    /* this daemon is at it */
-	json_t **manifests; /* by dist of the lock; loaded when first asked for */
+	bool held;		  /* this daemon needs it, and says so (use.c) */
+	bool late;		  /* bytecode that nobody waits for is not in it yet */
+	bool late_work;		  /* this daemon is at it */
+	struct contents **wheels; /* by dist of the lock; NULL: not asked for yet */
+	uint64_t wheels_gen;
 	size_t ndists;
-	struct owned {
-		char *path; /* relative to the environment */
-		int dist;
-	} * files; /* sorted; NULL until asked for */
-	size_t nfiles;
-	uint64_t used; /* for the bound on loaded manifests */
 };
+
+#define STORE_CONTENTS 256
 
 struct store {
 	uv_loop_t *loop;
@@ -47,7 +44,8 @@ struct store {
 	struct code_work *codes;    /* in work */
 	struct env_work *envs;	    /* in work */
 	struct env *ready;
-	uint64_t clock;
+	struct contents *contents[STORE_CONTENTS]; /* of wheels, by hash */
+	uint64_t contents_bytes, contents_gen;
 	int installers, compilers; /* running */
 	size_t lates;		   /* environments that get the rest of their bytecode */
 	struct fact *unsettled;	   /* published, not yet durable */
@@ -141,6 +139,15 @@ struct env *env_ready(struct store *s, const struct lock *lock);
 void env_free(struct env *e);
 /* Give up the marks of environments that nothing here needs; they may be found again. */
 void env_let_go(struct store *s);
+
+/* contents.c */
+/* By dist of the lock; NULL where one's manifest cannot be read. Until anything is asked again. */
+struct contents **contents_of(struct store *s, const struct lock *lock, struct env *e);
+/* "requires", "top_level", "groups": a list of the manifest. */
+const json_t *contents_list(const struct contents *c, const char *list);
+/* Which of them has the file (relative to site-packages)? -1: none. */
+int contents_owner(struct contents *const *wheels, size_t n, const char *file);
+void contents_forget(struct store *s);
 
 /* merge.c: on the thread pool; touches nothing but the disk and its arguments. */
 struct merge_dist {

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import chaos
-from conftest import Daemon, new_base
+from conftest import SLOWER, Daemon, new_base
 
 # A package that is slow to import and stays in memory: so many MiB, so many ms.
 BODY = "import time\n%stime.sleep(%g)\nKEPT = bytearray(b'x') * (%d << 20)\n"
@@ -145,6 +145,48 @@ def test_demand_survives(tight, index):
     assert d.call("first").start == "fork"
 
 
+def took_ms(d, name):
+    began = time.monotonic()
+    assert d.call(name).status == 200
+    return (time.monotonic() - began) * 1e3
+
+
+def most_of(values):
+    return sorted(values)[len(values) * 95 // 100]
+
+
+def test_no_call_waits_for_a_node(tight, index):
+    """Thirty nodes that take 0.2 s each, two at a time: neither other functions' calls wait for them, nor those they are for.
+
+    Imports sleep, so processors are free: bench/daemon.py has the figures with real packages."""
+    d = tight(512)
+    d.deployed("bare", {"handler.py": "def handler(event):\n    return 1\n", "pipsqueak.toml": "reuse = false\n"})
+    for n in range(30):
+        add(index, "slow%d" % n, 1, 200)
+        deploy(d, index, "slow%d" % n, ["slow%d" % n])
+    took_ms(d, "bare")
+    quiet = [took_ms(d, "bare") for _ in range(100)]
+    ended, own = threading.Event(), []
+
+    def teach():
+        for n in range(30):
+            took_ms(d, "slow%d" % n)  # its node is wanted from now on
+            own.append(took_ms(d, "slow%d" % n))
+        ended.set()
+
+    teacher = threading.Thread(target=teach)
+    teacher.start()
+    busy = []
+    while not ended.is_set() or len(d.nodes()) < 25:
+        busy.append(took_ms(d, "bare"))
+        assert len(busy) < 20000, d.cli("tree").stdout
+    teacher.join()
+    # Of the time: many quick calls between two nodes would hide that each node stops the daemon.
+    slow = sum(ms for ms in busy if ms > 3 * most_of(quiet) + 50 * SLOWER)
+    assert slow < sum(busy) / 6, (slow, sum(busy), most_of(quiet))
+    assert most_of(own) < 200 + 150 * SLOWER, own  # who waits for a node and then imports takes twice 0.2 s
+
+
 def test_history_fits_a_tree_that_another_daemon_starts_with(tight, index, workdir):
     """history -> fit -> --tree: its nodes are there before the first call of a function that has the packages."""
     add(index, "stem", 20, 80)
@@ -163,7 +205,10 @@ def test_history_fits_a_tree_that_another_daemon_starts_with(tight, index, workd
     made = d.cli("fit", "--memory", "500M", "--from", workdir + "/seen", "-o", workdir + "/tree.json")
     assert made.returncode == 0, made.stderr
     assert "stem==1.0" in open(workdir + "/tree.json").read()
-    assert d.cli("simulate", workdir + "/seen", "--memory", "500M", "--policy", "lru,online").returncode == 0
+    has = "tree:" + workdir + "/seen/tree.json"  # the daemon's own tree leaves nothing of these
+    made = d.cli("simulate", workdir + "/seen", "--memory", "500M", "--policy", "lru,online,none," + has, "--json")
+    left = {row["policy"]: row["residual_ms"]["mean"] for row in json.loads(made.stdout)}
+    assert left["none"] > 100 and left["tree.json"] < 1, left
     other = tight(128, "--tree", workdir + "/tree.json")
     assert not other.nodes() or sets(other) == [frozenset()]
     deploy(other, index, "new", ["stem", "leaf1"])
@@ -172,6 +217,21 @@ def test_history_fits_a_tree_that_another_daemon_starts_with(tight, index, workd
     assert other.call("new").start == "cold"  # what it loads is not known yet (S3)
     other.becomes(lambda: other.call("new").start in ("fork", "spare"))
     assert other.worst <= 1
+
+
+def test_no_tree(tight, index, workdir):
+    """Nothing sleeps but roots; what is called is known all the same."""
+    d = tight(128, "--no-tree")
+    add(index, "plain", 1, 60)
+    deploy(d, index, "rooted", ["plain"])
+    assert [d.call("rooted").start for _ in range(4)].count("fork") == 0
+    time.sleep(2)
+    assert d.call("rooted").stage("import") > 50 and sets(d) == [frozenset()]
+    status = d.get("/status").json
+    assert status["nodes"] == 1 and status["grow_cpu_s"] == 0
+    assert d.cli("history", "-o", workdir + "/seen").returncode == 0
+    line = json.loads(open(workdir + "/seen/functions.jsonl").readline())
+    assert line["requirements"] == ["plain==1.0"] and line["calls"] > 4
 
 
 @pytest.mark.parametrize("text,sentence", [("", "line"), ("{}", "list of packages"), ("[1]", "list of packages"),
