@@ -129,6 +129,13 @@ class Recorder:
         self.kind = kind
         self.state.c.getenv_names()  # what was asked before does not count
 
+    def asked(self):
+        """What was asked for so far, if asks: names of variables and dists, absent things."""
+        for name in self.state.c.getenv_names():
+            self.env[name] = None
+        return [*("env:" + name for name in self.env),
+                *("reads:%s" % name for name in self.queried), *self.absent]
+
     def stop(self):
         _frozen_importlib._find_and_load = self.original
         if not self.asks:
@@ -141,8 +148,7 @@ class Recorder:
                 delattr(self.kind, name)
             else:
                 setattr(self.kind, name, method)
-        for name in self.state.c.getenv_names():
-            self.env[name] = None
+        self.asked()
         for key in list(self.absent):
             # A finder that a module added at the end (six) came after us and did find it.
             if key.startswith("import:") and key[7:] in sys.modules:

@@ -127,6 +127,7 @@
 #define LIMIT_GROWING 2			 /* nodes being made at a time */
 #define LIMIT_TENANT_ROOTS 64		 /* interpreters that tenants have for themselves */
 #define LIMIT_GROW_QUEUE 256
+#define LIMIT_COLD_DISTS 256  /* whose warm-up lines are not run any more */
 #define LIMIT_GROW_TRIES 6    /* leaving out more modules each time */
 #define LIMIT_OWN_NAMES 10000 /* entries of a script's directory that are looked at */
 #define LIMIT_JSON_DEPTH 512

@@ -26,6 +26,7 @@ struct node {
 	struct ids dists, reads, modules, absent, env;
 	uint32_t everything, tenant;
 	char **adds;	 /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
+	char **warmed;	 /* "numba 0.68.1: 80.2 ms": warm-up lines that it ran itself; or NULL */
 	size_t nmodules; /* imported beyond its parent */
 	uint64_t last_used_us, made_us, uses;
 	uint32_t busy, children, failures;

@@ -54,6 +54,8 @@ struct functions {
 	struct optimiser opt;
 	char **unforkable; /* lines for `tree` */
 	uint32_t nunforkable;
+	struct cold_dist *cold; /* warm.c */
+	uint32_t ncold;
 	uv_timer_t housekeeping, renewal;
 	bool housekeeping_on, draining, closing;
 	uint32_t calls, runs, instances, idle_instances, spares, deploys, asking; /* going on now */
