@@ -157,10 +157,18 @@ class Recorder:
     def fields(self):
         """The fields of a PROFILE: everything loaded since the root, in the order in which the
         imports began. What was put into sys.modules by hand has no spec and is left out."""
-        c = self.state.c
-        names, times, origins = [], [], []
         order = dict.fromkeys(self.state.order)
         order.update(dict.fromkeys(sys.modules))  # what C code or exec brought
+        return self.fields_of(order)
+
+    def news(self):
+        """The same of what was imported since start() alone: nothing else is looked at, so no page is
+        copied for it."""
+        return self.fields_of(list(self.state.known)[self.known_before:])
+
+    def fields_of(self, order):
+        c = self.state.c
+        names, times, origins = [], [], []
         for name in order:
             module = sys.modules.get(name)
             if module is None or not isinstance(name, str) or "\0" in name:

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "function/knowledge.h"
 #include "function/priv.h"
+#include "function/times.h"
 #include "function/warm.h"
 #include "policy/policy.h"
 
@@ -248,6 +249,8 @@ static void take_in(struct growth *g, struct node *n, const struct zygote_profil
 	if (s->assumed && p)
 		subject_correct(s, p);
 	settle_items(g, n);
+	if (p && n->parent)
+		times_of_node(f, n, s, p);
 	n->place = optimise_place(f, g->place);
 	optimise_measure(f); /* nothing has been forked from it: all it added is its own */
 	items_measured(f, n, n->bytes);

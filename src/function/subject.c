@@ -122,27 +122,17 @@ void subject_unref(struct subject *s)
 	free(s);
 }
 
-/* The sets that policy reads, out of the list in import order. */
-static void seal_profile(struct subject *s)
+void subject_resum(struct subject *s)
 {
-	ids_reset(&s->modules);
-	ids_reset(&s->seen_dists);
-	s->import_us = 0;
-	for (size_t i = 0; i < s->nseen; i++) {
-		ids_add(&s->modules, s->seen[i].module);
-		ids_add(&s->seen_dists, s->seen[i].dist);
-		s->import_us += s->seen[i].self_us;
-	}
-	ids_seal(&s->modules);
-	ids_seal(&s->seen_dists);
+	s->import_us = s->other_us = 0;
 	free(s->self_us);
 	s->self_us = mem_zero(s->modules.n, sizeof(*s->self_us));
 	free(s->dist_us);
 	s->dist_us = mem_zero(s->seen_dists.n + 1, sizeof(*s->dist_us));
-	s->other_us = 0;
 	for (size_t i = 0; i < s->nseen; i++) {
 		const struct seen_module *m = &s->seen[i];
 
+		s->import_us += m->self_us;
 		s->self_us[ids_place(&s->modules, m->module)] = m->self_us;
 		if (m->dist == INTERN_NONE)
 			s->other_us += m->self_us;
@@ -152,6 +142,20 @@ static void seal_profile(struct subject *s)
 	s->gen = 0;
 	s->items_gen = 0;
 	s->sampled = false;
+}
+
+/* The sets that policy reads, out of the list in import order. */
+static void seal_profile(struct subject *s)
+{
+	ids_reset(&s->modules);
+	ids_reset(&s->seen_dists);
+	for (size_t i = 0; i < s->nseen; i++) {
+		ids_add(&s->modules, s->seen[i].module);
+		ids_add(&s->seen_dists, s->seen[i].dist);
+	}
+	ids_seal(&s->modules);
+	ids_seal(&s->seen_dists);
+	subject_resum(s);
 }
 
 static void add_seen(struct subject *s, uint32_t module, uint32_t dist, uint64_t self_us)
@@ -282,7 +286,7 @@ static void load_needs(struct subject *s, const json_t *all)
 	}
 }
 
-static void save(struct subject *s)
+void subject_save(struct subject *s)
 {
 	struct functions *f = s->f;
 	json_t *modules = json_array(), *root;
@@ -359,7 +363,7 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 		s->profiles++;
 	subject_needs(s);
 	if (changed) {
-		save(s);
+		subject_save(s);
 		loads_learn(s);
 		s->tries = 0;
 		ids_reset(&s->hopeless);
