@@ -31,11 +31,12 @@ soak: all ## half an hour of what proves longer things: kill -9 loops, faults, f
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	tools/fuzz.sh
 
-bench: all ## bench/first, fork, resolve, packages: JSON and tables
+bench: all ## bench/first, fork, resolve, packages, warm: JSON and tables
 	$(PYTHON) bench/first.py --build $(BUILD)
 	$(PYTHON) bench/fork.py --build $(BUILD)
 	$(PYTHON) bench/resolve.py --build $(BUILD)
 	$(PYTHON) bench/packages.py --build $(BUILD)
+	$(PYTHON) bench/warm.py --build $(BUILD)
 
 lint: setup ## format, caps, headers, rooms, static analysis
 	tools/lint.sh

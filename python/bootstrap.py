@@ -13,7 +13,8 @@ import gc  # isort: skip
 del sys.modules["gc"]  # as a fresh interpreter; the parts get it from here
 
 LIB = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed", "afresh", "immortal")
+PARTS = ("record", "node", "handler", "run", "exit", "hint", "reseed", "afresh", "immortal",
+         "warm")
 # The recorder stands between an import statement and the import system, and all our frames lie
 # below those of a script: under this name the interpreter leaves them out of the tracebacks of
 # imports and does not blame them in warnings, as it does with its own.
@@ -63,6 +64,7 @@ class State:
         self.pth = ()  # .pth files run so far
         self.plain = None  # prefix, path and the like, as they are without an environment
         self.tables, self.seeds = [], []  # what to seed anew in a child
+        self.warmed = set()  # dists whose warm-up lines were run, here or in a node above
         self.kept = []  # descriptors of files that a child opens anew
         self.asked = {"absent": {}, "env": {}, "reads": {}}  # by all nodes above, and this one
 
@@ -190,7 +192,7 @@ def serve(state, me):
         if me["env"]:
             use_environment(state)
         state.part("node")["become_node"](state, me["stream"], words(fields, c.T_MODULES),
-                                          "watch" in words(fields, c.T_FLAGS))
+                                          words(fields, c.T_FLAGS))
         os.close(me["stream"])
         return me["control"]
     gc.enable()

@@ -340,7 +340,7 @@ def start(state, stream, fields, use_environment):
     if b"record\0" in fields.get(c.T_FLAGS, b""):
         recorder = state.part("record")["Recorder"](state)
         recorder.start()
-    loaded = once = False
+    loaded = once = timed = False
     if b"again\0" in fields.get(c.T_FLAGS, b""):
         c.again(stream)  # from here on: a child, for one call
         state.part("reseed")["reseed"](state)
@@ -354,12 +354,16 @@ def start(state, stream, fields, use_environment):
         if kind != c.CALL:
             c.exit(125)
         if not loaded:
+            timed = recorder is None and call.get(c.T_FLAGS) == b"time\0"
+            if timed:
+                recorder = state.part("record")["Recorder"](state)
+                recorder.start()
             instance.load()  # not before: an instance forked ahead runs no code of the function
             loaded = True
         instance.answer(ident, call)
         if recorder:
             recorder.stop()
-            c.send(stream, c.PROFILE, 0, recorder.fields())
+            c.send(stream, c.PROFILE, 0, recorder.news() if timed else recorder.fields())
             recorder = None
         if once:
             c.leave()

@@ -280,9 +280,12 @@ def tell_failed(failed):
             pass
 
 
-def become_node(state, stream, names, watched):
-    """With `watched` it only finds out which of the modules cannot sleep."""
+def become_node(state, stream, names, flags):
+    """With the flag "watch" it only finds out which of the modules cannot sleep. "cold=DIST": no
+    warm-up line of it is run."""
     c = state.c
+    watched = "watch" in flags
+    told = []
     before = Before()
     watch = Watch(state, before) if watched else None
     recorder = state.part("record")["Recorder"](state, asks=True)
@@ -291,6 +294,10 @@ def become_node(state, stream, names, watched):
     recorder.start()
     try:
         failed = import_all(names)
+        if not watched:
+            told = state.part("warm")["warm"](
+                state, installed_dists, {f[5:] for f in flags if f.startswith("cold=")},
+                recorder.asked, lambda: what_is_left(state, before))
     finally:
         recorder.stop()
         if watch:
@@ -306,7 +313,7 @@ def become_node(state, stream, names, watched):
     if watch:
         fields[c.T_LEFT] = watch.found() + fields[c.T_LEFT]
     else:
-        fields[c.T_LEFT] += ["failed=" + name for name, _ in failed]
+        fields[c.T_LEFT] += ["failed=" + name for name, _ in failed] + told
         tell_failed(failed)
     reseeding["remember"](state)
     state.kept = kept_files(state)

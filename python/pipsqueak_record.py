@@ -129,6 +129,13 @@ class Recorder:
         self.kind = kind
         self.state.c.getenv_names()  # what was asked before does not count
 
+    def asked(self):
+        """What was asked for so far, if asks: names of variables and dists, absent things."""
+        for name in self.state.c.getenv_names():
+            self.env[name] = None
+        return [*("env:" + name for name in self.env),
+                *("reads:%s" % name for name in self.queried), *self.absent]
+
     def stop(self):
         _frozen_importlib._find_and_load = self.original
         if not self.asks:
@@ -141,8 +148,7 @@ class Recorder:
                 delattr(self.kind, name)
             else:
                 setattr(self.kind, name, method)
-        for name in self.state.c.getenv_names():
-            self.env[name] = None
+        self.asked()
         for key in list(self.absent):
             # A finder that a module added at the end (six) came after us and did find it.
             if key.startswith("import:") and key[7:] in sys.modules:
@@ -151,10 +157,18 @@ class Recorder:
     def fields(self):
         """The fields of a PROFILE: everything loaded since the root, in the order in which the
         imports began. What was put into sys.modules by hand has no spec and is left out."""
-        c = self.state.c
-        names, times, origins = [], [], []
         order = dict.fromkeys(self.state.order)
         order.update(dict.fromkeys(sys.modules))  # what C code or exec brought
+        return self.fields_of(order)
+
+    def news(self):
+        """The same of what was imported since start() alone: nothing else is looked at, so no page is
+        copied for it."""
+        return self.fields_of(list(self.state.known)[self.known_before:])
+
+    def fields_of(self, order):
+        c = self.state.c
+        names, times, origins = [], [], []
         for name in order:
             module = sys.modules.get(name)
             if module is None or not isinstance(name, str) or "\0" in name:

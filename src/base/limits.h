@@ -128,8 +128,11 @@
 #define LIMIT_GROWING 2			 /* nodes being made at a time */
 #define LIMIT_TENANT_ROOTS 64		 /* interpreters that tenants have for themselves */
 #define LIMIT_GROW_QUEUE 256
-#define LIMIT_GROW_TRIES 6    /* leaving out more modules each time */
-#define LIMIT_OWN_NAMES 10000 /* entries of a script's directory that are looked at */
+#define LIMIT_TIMED_STARTS 16	       /* cold starts for one whose imports are timed again, */
+#define LIMIT_TIMED_US (5 * 1000000UL) /* and the time between two, of a version */
+#define LIMIT_COLD_DISTS 256	       /* whose warm-up lines are not run any more */
+#define LIMIT_GROW_TRIES 6	       /* leaving out more modules each time */
+#define LIMIT_OWN_NAMES 10000	       /* entries of a script's directory that are looked at */
 #define LIMIT_JSON_DEPTH 512
 #define LIMIT_SPARES 4			  /* instances of one function that are forked ahead */
 #define LIMIT_ALL_SPARES 64		  /* of all functions */

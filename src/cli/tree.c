@@ -143,6 +143,11 @@ static void show_start(const json_t *o)
 		printf("  saves %.1f ms of the %.1f ms that its imports take; %.1f ms are left\n",
 		       show_number(start, "saves_ms"), show_number(start, "of_ms"),
 		       show_number(start, "left_ms"));
+	if (json_array_size(json_object_get(start, "warmed"))) {
+		printf("  warmed up in it: ");
+		put_names(json_object_get(start, "warmed"), ", ", "");
+		printf("\n");
+	}
 	if (show_number(o, "spares") > 0)
 		printf("  %.0f forked ahead and waiting\n", show_number(o, "spares"));
 }
@@ -181,6 +186,7 @@ static void show_explanation(const json_t *o)
 	const json_t *others = json_object_get(o, "others"), *item;
 	const json_t *bad = json_object_get(o, "cannot_sleep");
 	const json_t *idle = json_object_get(o, "idle_threads");
+	const json_t *cold = json_object_get(o, "not_warmed");
 	size_t i;
 
 	show_start(o);
@@ -199,6 +205,9 @@ static void show_explanation(const json_t *o)
 	json_array_foreach(idle, i, item) printf(
 		"  %s, up to %.0f: %s (proof: %s)\n", show_text(item, "module"),
 		show_number(item, "threads"), show_text(item, "reason"), show_text(item, "proof"));
+	if (json_array_size(cold))
+		printf("not warmed up any more, in any node:\n");
+	json_array_foreach(cold, i, item) printf("  %s\n", json_string_value(item));
 }
 
 /* ---- what a node is there for ---- */

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "function/capture.h"
 #include "function/locals.h"
+#include "function/logs.h"
 #include "function/priv.h"
 #include "function/upload.h"
 #include "index/index.h"

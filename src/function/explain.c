@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "function/warm.h"
 #include "policy/policy.h"
 
 json_t *explain_text(const char *text)
@@ -463,6 +464,7 @@ static json_t *start_json(const struct question *q)
 		return o;
 	json_object_set_new(o, "node", json_integer(n->id));
 	json_object_set_new(o, "dists", explain_dists(q->f, n));
+	json_object_set_new(o, "warmed", warm_json(n));
 	return o;
 }
 
@@ -493,12 +495,13 @@ int functions_explain(struct functions *f, const char *name, struct buf *out, st
 	left_us = v->subject->import_us > q.saved_us ? v->subject->import_us - q.saved_us : 0;
 	others = others_json(&q, &left_out);
 	return describe_json(
-		json_pack("{s:s, s:I, s:s, s:b, s:I, s:o, s:o, s:I, s:o, s:o, s:o}", "function",
-			  fn->name, "version", (json_int_t)v->number, "python",
+		json_pack("{s:s, s:I, s:s, s:b, s:I, s:o, s:o, s:I, s:o, s:o, s:o, s:o}",
+			  "function", fn->name, "version", (json_int_t)v->number, "python",
 			  v->subject->interp->path, "known", v->subject->profiles > 0, "spares",
 			  (json_int_t)v->nspares, "start", start_json(&q), "others", others,
 			  "others_left_out", (json_int_t)left_out, "cannot_sleep",
 			  all_left_json(v->subject), "idle_threads", threads_json(v->subject),
-			  "own_node", own_json(v->subject, left_us)),
+			  "own_node", own_json(v->subject, left_us), "not_warmed",
+			  warm_cold_json(v->subject)),
 		out, err);
 }

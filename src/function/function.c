@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "function/logs.h"
 #include "function/priv.h"
 #include "function/upload.h"
 

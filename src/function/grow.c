@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "function/knowledge.h"
 #include "function/priv.h"
+#include "function/times.h"
+#include "function/warm.h"
 #include "policy/policy.h"
 
 #define UNFORKABLE_LINES 100
@@ -111,7 +113,8 @@ static bool set_aside(struct subject *s, char **left)
 static const char *what_is_left(char **left)
 {
 	for (; left && *left; left++)
-		if (strncmp(*left, "blame=", 6) != 0 && strncmp(*left, "way=", 4) != 0)
+		if (strncmp(*left, "blame=", 6) != 0 && strncmp(*left, "way=", 4) != 0 &&
+		    !warm_is_word(*left))
 			return *left;
 	return NULL;
 }
@@ -142,7 +145,7 @@ static void try_again(struct growth *g, char **left)
 {
 	struct subject *s = g->s;
 	const char *left_there = what_is_left(left);
-	bool found = set_aside(s, left);
+	bool cooled = warm_spoilt(s, left), found = set_aside(s, left) || cooled;
 
 	s->watch = !g->watch && !found;
 	s->items_gen = 0;
@@ -171,6 +174,10 @@ static bool judge(struct growth *g, struct node *n, const struct zygote_profile 
 		 * other items for it. */
 		uint64_t gen = f->items.gen;
 
+		if (p && warm_asked(g->s, p->left)) { /* it may have been these lines alone */
+			drop_now(n);
+			return false;
+		}
 		items_wishes(f, n);
 		drop_now(n);
 		if (f->items.gen == gen || g->s->tries >= LIMIT_GROW_TRIES)
@@ -240,9 +247,12 @@ static void take_in(struct growth *g, struct node *n, const struct zygote_profil
 	log_info("function", "node %u for %s is asleep after %.0f ms (%zu modules)", n->id, s->key,
 		 (double)(clock_us() - g->begin_us) / 1e3, n->nmodules);
 	items_wishes(f, n);
+	warm_stays(s, n, p ? p->left : NULL);
 	if (s->assumed && p)
 		subject_correct(s, p);
 	settle_items(g, n);
+	if (p && n->parent)
+		times_of_node(f, n, s, p);
 	n->place = optimise_place(f, g->place);
 	optimise_measure(f); /* nothing has been forked from it: all it added is its own */
 	items_measured(f, n, n->bytes);
@@ -367,7 +377,7 @@ static void import(struct growth *g)
 	struct zygote_grow spec = { .env_path = g->env_path,
 				    .memory_bytes = f->config.memory_bytes,
 				    .watch = g->watch };
-	auto_free const char **modules = NULL;
+	auto_free const char **modules = NULL, **cold = warm_cold(g->s);
 
 	if (!parent || f->draining) {
 		give_up_place(g);
@@ -382,6 +392,7 @@ static void import(struct growth *g)
 		return;
 	}
 	spec.modules = modules;
+	spec.cold = cold;
 	zygote_grow(f->config.zygotes, parent->z, &spec, on_grown, g);
 }
 
@@ -627,4 +638,5 @@ void grow_close(struct functions *f)
 	for (uint32_t i = 0; i < f->nunforkable; i++)
 		free(f->unforkable[i]);
 	free(f->unforkable);
+	warm_close(f);
 }

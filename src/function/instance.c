@@ -5,7 +5,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "function/logs.h"
 #include "function/priv.h"
+#include "function/times.h"
 #include "policy/policy.h"
 
 #define PROFILE_PATIENCE_MS 5000
@@ -187,6 +189,11 @@ static int send_call(struct instance *inst, struct err *err)
 	wire_put_u64(&m, WIRE_T_DEADLINE_MS, deadline_ms);
 	wire_put_u64(&m, WIRE_T_MEMORY, inst->v->set.memory_bytes);
 	wire_put_str(&m, WIRE_T_NAME, id);
+	if (!inst->calls || inst->forks) {
+		inst->timed = !inst->recorded && times_due(inst->v);
+		if (inst->timed)
+			wire_put(&m, WIRE_T_FLAGS, "time", sizeof("time"));
+	}
 	if (zygote_child_send(inst->child, &m, err) < 0)
 		return -1;
 	free(steal(call->event));
@@ -282,7 +289,8 @@ static void settle(struct instance *inst, bool broken)
 	cpu_end(inst);
 	uv_timer_stop(&inst->timer);
 	zygote_child_phase(inst->child, WIRE_FROM_INSTANCE_IDLE);
-	inst->profile_due = !broken && inst->calls == 0 && inst->recorded;
+	inst->profile_due = !broken && (inst->calls == 0 || inst->forks) &&
+			    (inst->recorded || inst->timed);
 	if (inst->calls++ == 0)
 		first_call_done(inst);
 	if (!is_over && v->set.reuse) {
@@ -331,7 +339,10 @@ static void on_profile(struct instance *inst, struct wire_msg *m)
 			instance_end(inst);
 			return;
 		}
-		subject_learn(inst->v->subject, &profile);
+		if (inst->timed)
+			times_of_call(inst->v->subject, &profile);
+		else
+			times_learn(inst->v->subject, &profile);
 		zygote_profile_done(&profile);
 	} else if (inst->state != INSTANCE_ENDING) {
 		log_warn("function", "%s: an instance told a profile unasked", inst->v->fn->name);

@@ -375,6 +375,58 @@ void items_refresh(struct functions *f, struct subject *s)
 		find_closure(f, s, s->items.v[i]);
 }
 
+static void set_time(struct functions *f, uint32_t number, uint64_t us)
+{
+	struct item *item = &f->items.v[number];
+
+	item->us = us;
+	if (!item->measured)
+		item->bytes = (uint64_t)(f->items.bytes_per_us * (double)us);
+}
+
+static bool has_other(struct subject *const *all, size_t n, const struct subject *s, uint32_t item)
+{
+	for (size_t i = 0; i < n; i++)
+		if (all[i] != s && policy_set_has(ids_set(&all[i]->items), item))
+			return true;
+	return false;
+}
+
+void items_alone(struct functions *f, struct subject *s)
+{
+	auto_free uint64_t *us = mem_zero(s->seen_dists.n + 1, sizeof(*us));
+	size_t n;
+	auto_free struct subject **all = subjects_all(f, &n);
+
+	share_times(f, s, us);
+	for (size_t i = 0; i < s->items.n; i++) {
+		uint32_t number = s->items.v[i], dist = f->items.v[number].dist;
+
+		if (dist != INTERN_NONE && !has_other(all, n, s, number))
+			set_time(f, number, us[ids_place(&s->seen_dists, dist)]);
+	}
+}
+
+void items_timed(struct functions *f, const struct subject *s, const struct node *n)
+{
+	auto_free uint64_t *us = mem_zero(s->seen_dists.n + 1, sizeof(*us));
+
+	share_times(f, s, us);
+	for (size_t i = 0; i < n->items.n; i++) {
+		uint32_t number = n->items.v[i], dist = f->items.v[number].dist;
+		uint64_t known = f->items.v[number].us, now;
+
+		if (dist == INTERN_NONE || policy_set_has(ids_set(&n->parent->items), number))
+			continue;
+		now = us[ids_place(&s->seen_dists, dist)];
+		if (now && now < known)
+			set_time(f, number, now);
+		else if (now)
+			set_time(f, number,
+				 (uint64_t)((1 - LEARN) * (double)known + LEARN * (double)now));
+	}
+}
+
 void items_measured(struct functions *f, const struct node *n, uint64_t bytes)
 {
 	uint64_t us = 0;

@@ -97,6 +97,7 @@ void knowledge_gone(struct functions *f, struct node *n)
 	ids_done(&n->items);
 	lock_free(n->lock);
 	upload_names_free(n->adds);
+	upload_names_free(n->warmed);
 	free(n->made_for);
 	free(n);
 }

@@ -26,6 +26,7 @@ struct node {
 	struct ids dists, reads, modules, absent, env;
 	uint32_t everything, tenant;
 	char **adds;	 /* "numpy 2.4.6": what it imported beyond its parent; NULL-terminated */
+	char **warmed;	 /* "numba 0.68.1: 80.2 ms": warm-up lines that it ran itself; or NULL */
 	size_t nmodules; /* imported beyond its parent */
 	uint64_t last_used_us, made_us, uses;
 	uint32_t busy, children, failures;
@@ -129,6 +130,9 @@ void subject_assume(struct subject *s, size_t dist, const char *module, uint64_t
 void subject_assume_top(struct subject *s, size_t dist, uint64_t us);
 void subject_assumed(struct subject *s);
 void subject_correct(struct subject *s, const struct zygote_profile *p);
+/* Times in s->seen are others: sums of them follow. */
+void subject_resum(struct subject *s);
+void subject_save(struct subject *s);  /* the profile, in the state database */
 void subject_needs(struct subject *s); /* learns s->needs, once its environment is there */
 #define PROFILES_ENOUGH 4	       /* of one version: later first calls teach nothing new */
 

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "function/logs.h"
 #include "function/priv.h"
 
 /* The pipe is one per version: its instances are one tenant, and a pipe per instance would cost

@@ -103,6 +103,10 @@ uint64_t items_left_us(const struct functions *f, const struct subject *s);
 void items_seen(const struct functions *f, const struct subject *s, struct ids *out);
 /* A node for this subject was made: what its dists look for. */
 void items_wishes(struct functions *f, const struct node *n);
+/* Times of a subject's items that no other has are its profile's, not a mean. */
+void items_alone(struct functions *f, struct subject *s);
+/* A node of items that this subject has too, whose profile has the times that the node measured. */
+void items_timed(struct functions *f, const struct subject *s, const struct node *n);
 /* So many bytes more than its parent. */
 void items_measured(struct functions *f, const struct node *n, uint64_t bytes);
 bool items_have(const struct functions *f, const struct ids *items, uint32_t dist);

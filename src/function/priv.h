@@ -53,6 +53,8 @@ struct functions {
 	struct optimiser opt;
 	char **unforkable; /* lines for `tree` */
 	uint32_t nunforkable;
+	struct cold_dist *cold; /* warm.c */
+	uint32_t ncold;
 	uv_timer_t housekeeping, renewal;
 	bool housekeeping_on, draining, closing;
 	uint32_t calls, runs, instances, idle_instances, spares, deploys, asking; /* going on now */
@@ -81,6 +83,8 @@ struct version {
 	uint32_t ninstances, nspares, want_spares;
 	uint32_t recent_starts, untidy; /* calls in a row that left something in their cell */
 	uint64_t last_start_us;
+	uint32_t untimed_starts; /* since imports were last timed, at timed_us (times.c) */
+	uint64_t timed_us;
 	bool retired;		      /* no new instances; ends when idle */
 	struct version *next, **link; /* while it is retired: of all that are */
 };
@@ -135,6 +139,7 @@ struct instance {
 	uint32_t node_id, calls;
 	bool from_root, is_spare, is_listed;
 	struct cpu_watch *cpu;		   /* of the call that it works on; NULL: not limited */
+	bool timed;			   /* this call tells how long what it imports takes */
 	bool recorded, profile_due, forks; /* forks: a child of its own for each call */
 	uv_timer_t timer; /* BUSY: the deadline; SPARE, IDLE: retirement; else: patience */
 };
@@ -192,9 +197,3 @@ warn_unused int describe_version(const struct version *v, struct buf *out, struc
 
 /* script.c */
 void scripts_close(struct functions *f);
-
-/* logs.c */
-warn_unused int logs_open(struct version *v, struct err *err);
-void logs_close(struct version *v);
-void logs_add(struct function *fn, const char *text, size_t len);
-void logs_note(struct function *fn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "function/locals.h"
 #include "function/priv.h"
+#include "function/times.h"
 #include "function/upload.h"
 #include "jail/jail.h"
 #include "jail/job.h"
@@ -90,7 +91,7 @@ static void learn(struct run *run)
 		log_debug("function", "a script's profile: %s", err.text);
 		return;
 	}
-	subject_learn(run->subject, &profile);
+	times_learn(run->subject, &profile);
 	zygote_profile_done(&profile);
 }
 

@@ -122,27 +122,17 @@ void subject_unref(struct subject *s)
 	free(s);
 }
 
-/* The sets that policy reads, out of the list in import order. */
-static void seal_profile(struct subject *s)
+void subject_resum(struct subject *s)
 {
-	ids_reset(&s->modules);
-	ids_reset(&s->seen_dists);
-	s->import_us = 0;
-	for (size_t i = 0; i < s->nseen; i++) {
-		ids_add(&s->modules, s->seen[i].module);
-		ids_add(&s->seen_dists, s->seen[i].dist);
-		s->import_us += s->seen[i].self_us;
-	}
-	ids_seal(&s->modules);
-	ids_seal(&s->seen_dists);
+	s->import_us = s->other_us = 0;
 	free(s->self_us);
 	s->self_us = mem_zero(s->modules.n, sizeof(*s->self_us));
 	free(s->dist_us);
 	s->dist_us = mem_zero(s->seen_dists.n + 1, sizeof(*s->dist_us));
-	s->other_us = 0;
 	for (size_t i = 0; i < s->nseen; i++) {
 		const struct seen_module *m = &s->seen[i];
 
+		s->import_us += m->self_us;
 		s->self_us[ids_place(&s->modules, m->module)] = m->self_us;
 		if (m->dist == INTERN_NONE)
 			s->other_us += m->self_us;
@@ -152,6 +142,20 @@ static void seal_profile(struct subject *s)
 	s->gen = 0;
 	s->items_gen = 0;
 	s->sampled = false;
+}
+
+/* The sets that policy reads, out of the list in import order. */
+static void seal_profile(struct subject *s)
+{
+	ids_reset(&s->modules);
+	ids_reset(&s->seen_dists);
+	for (size_t i = 0; i < s->nseen; i++) {
+		ids_add(&s->modules, s->seen[i].module);
+		ids_add(&s->seen_dists, s->seen[i].dist);
+	}
+	ids_seal(&s->modules);
+	ids_seal(&s->seen_dists);
+	subject_resum(s);
 }
 
 static void add_seen(struct subject *s, uint32_t module, uint32_t dist, uint64_t self_us)
@@ -282,7 +286,7 @@ static void load_needs(struct subject *s, const json_t *all)
 	}
 }
 
-static void save(struct subject *s)
+void subject_save(struct subject *s)
 {
 	struct functions *f = s->f;
 	json_t *modules = json_array(), *root;
@@ -336,47 +340,22 @@ void subject_load(struct subject *s)
 	seal_profile(s);
 }
 
-/* By place in s->modules: where it is in s->seen. */
-static size_t *seen_places(const struct subject *s)
-{
-	size_t *at = mem_zero(s->modules.n + 1, sizeof(*at));
-
-	for (size_t i = 0; i < s->nseen; i++)
-		at[ids_place(&s->modules, s->seen[i].module)] = i;
-	return at;
-}
-
-/* The first call of all read files that nobody had read for long: the mean of the others counts,
- * of which this is the n-th. 0: not measured. */
-static void refine(struct seen_module *m, uint64_t self_us, uint32_t n)
-{
-	if (!self_us)
-		return;
-	self_us = self_us < LIMIT_SELF_US ? self_us : LIMIT_SELF_US;
-	m->self_us = (m->self_us * (n - 1) + self_us) / n;
-}
-
 void subject_learn(struct subject *s, const struct zygote_profile *p)
 {
 	struct ids before = { 0 };
-	auto_free size_t *at = NULL;
 	bool changed;
 
 	for (size_t i = 0; i < s->modules.n; i++)
 		ids_add(&before, s->modules.v[i]);
 	if (s->replace)
 		forget_profile(s);
-	at = seen_places(s);
 	for (size_t i = 0; i < p->nmodules; i++) {
 		uint32_t dist, module;
 
 		if (!subject_place(s, p->modules[i], p->origins[i], &dist))
 			continue;
 		module = intern_put(&s->f->names, p->modules[i]);
-		if (has_seen(s, module))
-			refine(&s->seen[at[ids_place(&s->modules, module)]], p->self_us[i],
-			       s->profiles);
-		else
+		if (!has_seen(s, module))
 			add_seen(s, module, dist, p->self_us[i]);
 	}
 	seal_profile(s);
@@ -387,7 +366,7 @@ void subject_learn(struct subject *s, const struct zygote_profile *p)
 		s->profiles++;
 	subject_needs(s);
 	if (changed || s->profiles == PROFILES_ENOUGH)
-		save(s);
+		subject_save(s);
 	if (changed) {
 		loads_learn(s);
 		s->tries = 0;

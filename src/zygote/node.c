@@ -27,7 +27,7 @@ struct growing {
 	zygote_node_fn done;
 	void *arg;
 	char *python, *env_path;
-	char **modules;
+	char **modules, **cold;
 	uint64_t memory_bytes;
 	struct zygote_profile profile;
 	bool watch, told, has_profile, over;
@@ -242,11 +242,30 @@ void node_alive(struct zygote_node *node, int pidfd, pid_t pid)
 
 /* ---- growing ---- */
 
+static char **copy_words(const char *const *words)
+{
+	size_t n = 0;
+	char **out;
+
+	while (words && words[n])
+		n++;
+	out = mem_zero(n + 1, sizeof(char *));
+	for (size_t i = 0; i < n; i++)
+		out[i] = mem_strdup(words[i]);
+	return out;
+}
+
+static void free_words(char **words)
+{
+	for (char **w = words; w && *w; w++)
+		free(*w);
+	free(words);
+}
+
 static void free_growing(struct growing *g)
 {
-	for (char **m = g->modules; m && *m; m++)
-		free(*m);
-	free(g->modules);
+	free_words(g->modules);
+	free_words(g->cold);
 	free(g->python);
 	free(g->env_path);
 	zygote_profile_done(&g->profile);
@@ -590,6 +609,7 @@ static void on_node_born(void *arg, struct zygote_child *c, const struct zygote_
 	struct growing *g = arg;
 	auto_msg struct wire_msg m;
 	auto_buf struct buf modules = BUF_MAX(LIMIT_PROFILE_BYTES);
+	auto_buf struct buf flags = BUF_MAX(LIMIT_PROFILE_BYTES);
 	struct err own;
 
 	(void)timing;
@@ -604,7 +624,13 @@ static void on_node_born(void *arg, struct zygote_child *c, const struct zygote_
 		wire_list_add(&modules, *name);
 	wire_put(&m, WIRE_T_MODULES, modules.data, modules.len);
 	if (g->watch)
-		wire_put(&m, WIRE_T_FLAGS, "watch", sizeof("watch"));
+		wire_list_add(&flags, "watch");
+	for (char **name = g->cold; name && *name; name++) {
+		auto_free char *word = mem_printf("cold=%s", *name);
+
+		wire_list_add(&flags, word);
+	}
+	wire_put(&m, WIRE_T_FLAGS, flags.data, flags.len);
 	if (zygote_child_send(c, &m, &own) < 0)
 		zygote_child_kill(c);
 }
@@ -654,15 +680,11 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 	struct cell_spec spec = { .mode = MAKER_IN_USER | MAKER_COPY_MNT,
 				  .in_user = parent->cell->ns[NS_USER],
 				  .copy_mnt = parent->root->cell->ns[NS_MNT] };
-	size_t n = 0;
 
 	g->memory_bytes = grow->memory_bytes;
 	g->watch = grow->watch;
-	while (grow->modules && grow->modules[n])
-		n++;
-	g->modules = mem_zero(n + 1, sizeof(char *));
-	for (size_t i = 0; i < n; i++)
-		g->modules[i] = mem_strdup(grow->modules[i]);
+	g->modules = copy_words(grow->modules);
+	g->cold = copy_words(grow->cold);
 	parent->growing++;
 	parent->children++;
 	parent->refs++;

@@ -67,6 +67,7 @@ struct zygote_grow {
 	const char *env_path;
 	const char *const *modules; /* NULL-terminated */
 	uint64_t memory_bytes;	    /* it may take no more, by its cgroup; 0: as much as there is */
+	const char *const *cold;    /* NULL-terminated dists that are not warmed up; NULL: none */
 	bool watch; /* it only finds out which modules cannot sleep: "blame=", "way=" in `left` */
 };
 void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zygote_grow *spec,

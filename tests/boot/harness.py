@@ -106,7 +106,8 @@ class Zygote:
     def write_lib(self):
         lib = self.dir + "/lib"
         shutil.copytree(os.path.join(TOP, "python"), lib)
-        shutil.copy(os.path.join(TOP, "data/forksafe.json"), lib)
+        for name in ("forksafe.json", "warm.json"):
+            shutil.copy(os.path.join(TOP, "data", name), lib)
         messages, tags = wire_constants()
         with open(os.path.join(HERE, "fake/_pipsqueak.py")) as f:
             source = f.read()

@@ -15,12 +15,14 @@ import time
 
 import pytest
 
-from conftest import BUILD, SLOWER, Daemon, new_base
+from conftest import BUILD, SLOWER, TOP, Daemon, new_base
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHONS = os.environ.get("PIPSQUEAK_SOAK_PYTHONS", "/usr/bin/python3").split(",")
 with open(os.path.join(HERE, "workloads.jsonl")) as lines:
     WORKLOADS = {row["dist"]: row for row in map(json.loads, lines)}
+with open(os.path.join(TOP, "data", "warm.json")) as lines:
+    WARMED = {row["dist"] for row in json.load(lines)["lines"]}
 # What every zygote has (a library's threads would not survive the fork); a fresh process gets it,
 # too, so that it is the same computation.
 THREADS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
@@ -122,7 +124,7 @@ def describe(daemon, name):
     return next(f for f in daemon.get("/functions").json["functions"] if f["name"] == name)
 
 
-def check_calls(daemon, name, fresh):
+def check_calls(daemon, name, dist, fresh):
     """Three calls, the first cold, the others after the node was made. How they were started."""
     starts = []
     for n in range(3):
@@ -132,6 +134,9 @@ def check_calls(daemon, name, fresh):
         starts.append(reply.start)
         if n == 0:
             node, why = verdict(daemon, name)
+    if dist in WARMED and node:
+        told = daemon.get("/tree/explain/" + name).json
+        assert dist in [w.split()[0] for w in told["start"]["warmed"]] and not told["not_warmed"], told
     if not node and not why and describe(daemon, name)["import_ms"] > 4:
         assert starts[2] in ("fork", "spare"), "neither a node nor a reason"
     return starts, node or why or "no node of its own"
@@ -206,7 +211,7 @@ def test_the_same_work_however_started(daemon, workdir, dist, python):
     use, name = WORKLOADS[dist]["use"], "full-" + tag(dist, python)
     fresh = Fresh(deployed(daemon, name, function_of(use), dist, python), dist, use, workdir)
     assert fresh.code == 0, fresh.stderr
-    starts, node = check_calls(daemon, name, fresh)
+    starts, node = check_calls(daemon, name, dist, fresh)
     check_run(daemon, python, dist, use, fresh, workdir)
     tell(dist, python, *starts, node)
 
@@ -236,5 +241,5 @@ def test_a_node_below_a_node(nested_daemon, workdir, dist, python):
     reply = daemon.call(below)
     assert reply.status == 200, reply.body
     node, why = verdict(daemon, below)
-    starts, deeper = check_calls(daemon, name, fresh)
+    starts, deeper = check_calls(daemon, name, dist, fresh)
     tell("below", dist, python, node or why, *starts, deeper, depths(daemon))

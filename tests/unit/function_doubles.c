@@ -73,7 +73,7 @@ struct zygote_child {
 	void *born_arg;
 	bool fails, dead;
 	struct zygote_end end;
-	bool profiled, ended, forks;
+	bool profiled, ended, forks, timed, from_node;
 	int pending; /* answers on their way */
 	struct zygote_child *next;
 };
@@ -197,6 +197,19 @@ void zygote_root(struct zygotes *z, const struct zygote_python *python, const ch
 	later(on_rooted, g);
 }
 
+#define SITE JAIL_ENV "/lib/python3.11/site-packages/"
+
+/* What importing this takes, and where it lies. */
+static void put_import(const char *name, struct buf *us, struct buf *origins)
+{
+	bool is_numpy = strncmp(name, "numpy", 5) == 0;
+	int first = !is_numpy ? 3000 : name[5] ? 9000 : 50000;
+	auto_free char *text = mem_printf("%d", first + first / 100 * doubles.slower);
+
+	wire_list_add(us, text);
+	wire_list_add(origins, is_numpy ? SITE "numpy/__init__.py" : "/usr/lib/python3.11/x.py");
+}
+
 void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zygote_grow *spec,
 		 zygote_node_fn done, void *arg)
 {
@@ -219,8 +232,7 @@ void zygote_grow(struct zygotes *z, struct zygote_node *parent, const struct zyg
 		snprintf(doubles.modules + strlen(doubles.modules),
 			 sizeof(doubles.modules) - strlen(doubles.modules), "%s%s", i ? " " : "",
 			 spec->modules[i]);
-		wire_list_add(&us, "9000");
-		wire_list_add(&origins, "");
+		put_import(spec->modules[i], &us, &origins);
 	}
 	put_words(&g->profile, WIRE_T_MODULES, doubles.modules);
 	wire_put(&g->profile, WIRE_T_SELF_US, us.data, us.len);
@@ -256,6 +268,7 @@ void zygote_fork(struct zygotes *z, struct zygote_node *node, const struct zygot
 	};
 	all_children = c;
 	c->fails = doubles.fail_forks > 0 || (node->parent && doubles.fail_node_forks > 0);
+	c->from_node = node->parent != NULL;
 	doubles.fail_forks -= doubles.fail_forks > 0;
 	doubles.fail_node_forks -= node->parent && doubles.fail_node_forks > 0;
 	doubles.forks++;
@@ -310,13 +323,14 @@ int zygote_child_take_stream(struct zygote_child *c)
 	return -1;
 }
 
-#define SITE JAIL_ENV "/lib/python3.11/site-packages/"
-
-static void put_profile(struct wire_msg *m)
+static void put_profile(struct wire_msg *m, int slower)
 {
+	auto_free char *us = mem_printf("%d %d %d 10 10", 3000 + 30 * slower, 50000 + 500 * slower,
+					9000 + 90 * slower);
+
 	wire_init(m, WIRE_PROFILE, 0);
 	put_words(m, WIRE_T_MODULES, "json numpy numpy.linalg handler __main__");
-	put_words(m, WIRE_T_SELF_US, "3000 50000 9000 10 10");
+	put_words(m, WIRE_T_SELF_US, us);
 	put_words(m, WIRE_T_ORIGIN,
 		  "/usr/lib/python3.11/json/__init__.py " SITE "numpy/__init__.py " SITE
 		  "numpy/linalg.py /app/handler.py /app/x.py");
@@ -328,11 +342,16 @@ static void on_afterwards(void *arg)
 	struct zygote_child *c = arg;
 	auto_msg struct wire_msg m;
 
+	if (c->timed && !c->dead) {
+		put_profile(&m, doubles.slower);
+		c->events->message(c->ctx, c, &m);
+		wire_done(&m);
+	}
 	if (c->forks) {
 		wire_init(&m, WIRE_AGAIN, 0);
 		wire_put_u64(&m, WIRE_T_STATUS, doubles.cell);
 	} else {
-		put_profile(&m);
+		put_profile(&m, c->from_node ? doubles.slower : 0);
 	}
 	if (!c->dead && (c->forks || !c->profiled))
 		c->events->message(c->ctx, c, &m);
@@ -389,6 +408,7 @@ int zygote_child_send(struct zygote_child *c, const struct wire_msg *m, struct e
 		c->forks = memmem(body.data, body.len, "again", 5) != NULL;
 	if (m->type != WIRE_CALL)
 		return 0;
+	c->timed = wire_get(m, WIRE_T_FLAGS, &body);
 	must(wire_get(m, WIRE_T_BODY, &body));
 	if (memmem(body.data, body.len, "die", 3))
 		end(c, SIGSEGV, false);

@@ -16,7 +16,8 @@ struct doubles {
 	int fail_forks;	     /* so many of the next forks fail */
 	int fail_node_forks; /* so many of the next forks from nodes that are not roots */
 	int resolves, envs;
-	int cell; /* enum wire_again: what calls make of the cells of spares that fork */
+	int cell;   /* enum wire_again: what calls make of the cells of spares that fork */
+	int slower; /* nodes' and timed imports: so many per cent more */
 	const char *resolve_error; /* NULL: one dist, numpy 2.0 */
 	const char *left;	   /* what an import in a node leaves behind */
 	const char *absent;	   /* what an import in a node asked for */
