@@ -94,6 +94,7 @@ bool jail_is_watched(struct jail *jail, pid_t pid);
 struct slot_limits {
 	uint64_t memory_bytes, pids, cpu_milli; /* 0: none */
 	uint64_t count_cpu;			/* not 0: its CPU time will be asked for */
+	uint64_t background; /* not 0: an eighth of another's share, where processors are short */
 };
 struct slot_usage {
 	uint64_t memory_peak_bytes, oom_kills; /* of this use of the slot */

@@ -211,6 +211,8 @@ static int limit(struct keeper *k, unsigned int slot, const struct wire_msg *m, 
 		if (fd_write_file(k->dirs[1], path, text, err) < 0)
 			return -1;
 	}
+	if (put(k, 2, slot, "cpu.shares", wire_get_u64(m, WIRE_T_MODE, 0) ? 128 : 1024, err) < 0)
+		return -1;
 	return put(k, 2, slot, "cpu.cfs_quota_us", cpu ? (int64_t)(cpu * 100) : -1, err);
 }
 

@@ -59,7 +59,10 @@ int v2_limit(int dir, unsigned int slot, const struct wire_msg *m, struct err *e
 		return -1;
 	snprintf(text, sizeof(text), cpu ? "%llu 100000" : "max 100000",
 		 (unsigned long long)cpu * 100);
-	if (put(dir, slot, "cpu.max", text, &lost) < 0 && lost.sys != ENOENT) {
+	if ((put(dir, slot, "cpu.max", text, &lost) < 0 ||
+	     put(dir, slot, "cpu.weight", wire_get_u64(m, WIRE_T_MODE, 0) ? "12" : "100", &lost) <
+		     0) &&
+	    lost.sys != ENOENT) {
 		*err = lost;
 		return -1;
 	}

@@ -12,7 +12,7 @@
 #include "jail/jail_priv.h"
 #include "wire/messages.h"
 
-#define MAX_SLOTS 1024
+#define MAX_SLOTS 4096
 
 struct slot {
 	bool made, taken;
@@ -65,6 +65,7 @@ static void request_limits(int slot, const struct slot_limits *limits, struct wi
 	wire_put_u64(m, WIRE_T_PIDS, limits->pids);
 	wire_put_u64(m, WIRE_T_CPU, limits->cpu_milli);
 	wire_put_u64(m, WIRE_T_CPU_TIME, limits->count_cpu);
+	wire_put_u64(m, WIRE_T_MODE, limits->background);
 }
 
 static void set_limits(struct jail *jail, int slot, const struct slot_limits *limits)
@@ -81,8 +82,8 @@ int jail_slot_take(struct jail *jail, const struct slot_limits *limits)
 	struct slots *s = jail->slots;
 	int best = -1;
 
-	if (!slots_any(jail) ||
-	    (!limits->memory_bytes && !limits->pids && !limits->cpu_milli && !limits->count_cpu))
+	if (!slots_any(jail) || (!limits->memory_bytes && !limits->pids && !limits->cpu_milli &&
+				 !limits->count_cpu && !limits->background))
 		return -1;
 	/* A slot whose files already say these limits is best: then nothing is written. */
 	for (int i = 0; i < MAX_SLOTS; i++) {

@@ -152,7 +152,8 @@ static void put_limits(struct zygote_child *c, struct wire_msg *m)
 
 static struct slot_limits slot_limits_of(const struct zygote_limits *l)
 {
-	return (struct slot_limits){ l->memory_bytes, l->pids, l->cpu_milli, l->count_cpu };
+	return (struct slot_limits){ l->memory_bytes, l->pids, l->cpu_milli, l->count_cpu,
+				     l->background };
 }
 
 static const char *role_of(const struct zygote_child *c)
@@ -172,7 +173,7 @@ void child_start(struct zygote_child *c)
 	c->step = CHILD_FORKING;
 	/* The kernel counts RLIMIT_NPROC within the cell's own user namespace: when processes are
 	 * all that is limited (`run`), it does, and nobody waits for a cgroup (DESIGN 3.1). */
-	if (limits.memory_bytes || limits.cpu_milli || limits.count_cpu)
+	if (limits.memory_bytes || limits.cpu_milli || limits.count_cpu || limits.background)
 		c->slot = jail_slot_take(c->z->jail, &limits);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
 		err_sys(&err, errno, "socketpair");
@@ -226,6 +227,23 @@ void child_fork(struct zygote_child *c, const struct zygote_events *events, void
 	c->open_handles++; /* until on_cell */
 	pool_get(node, kind, on_cell, c);
 	pool_refill(node, kind);
+}
+
+static void on_foreground(void *arg, const struct err *err)
+{
+	(void)arg;
+	if (err)
+		log_debug("zygote", "a node keeps its priority: %s", err->text);
+}
+
+void child_to_foreground(struct zygote_child *c)
+{
+	struct slot_limits limits;
+
+	c->spec.limits.background = false;
+	limits = slot_limits_of(&c->spec.limits);
+	if (c->slot >= 0)
+		(void)jail_slot_limit(c->z->jail, c->slot, &limits, on_foreground, NULL);
 }
 
 /* ---- one that was forked ahead ---- */

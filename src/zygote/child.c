@@ -526,6 +526,7 @@ void child_becomes_node(struct zygote_child *c, struct zygote_node *node)
 	node->pidfd = fd_steal(&c->pidfd);
 	node->pid = c->pid;
 	node->cell = steal(c->cell);
+	child_to_foreground(c);
 	node->slot = c->slot;
 	c->slot = -1;
 	jail_unwatch(c->z->jail, c->pid);

@@ -642,7 +642,8 @@ static void on_node_cell(void *arg, struct cell *cell, const struct err *err)
 	struct zygote_fork spec = { .env_path = g->env_path,
 				    .stdio = { -1, -1, -1 },
 				    .limits = { .memory_bytes = g->memory_bytes,
-						.pids = LIMIT_NODE_PIDS } };
+						.pids = LIMIT_NODE_PIDS,
+						.background = true } };
 	auto_close int control = -1, says = -1;
 	struct zygote_child *c;
 	struct err own;

@@ -94,6 +94,7 @@ struct zygote_limits {
 	uint64_t pids;	       /* 0: none */
 	uint64_t cpu_milli;    /* thousandths of a core; 0: none */
 	bool count_cpu;	       /* zygote_child_cpu() will be asked */
+	bool background;       /* others come first where processors are short */
 	uint64_t tmp_bytes;    /* 0: LIMIT_TMP_BYTES */
 	uint64_t open_files;   /* 0: 1024 */
 };

@@ -143,6 +143,7 @@ void child_fork(struct zygote_child *c, const struct zygote_events *events, void
 		zygote_born_fn born, void *arg);
 /* One that was forked ahead becomes this; `born` follows. */
 void child_adopt(struct zygote_child *c, struct zygote_node *node, const struct zygote_fork *spec);
+void child_to_foreground(struct zygote_child *c); /* it does nothing in the background any more */
 int child_tell_adopted(struct zygote_child *c, struct err *err); /* when all is prepared */
 void child_start(struct zygote_child *c);			 /* with its cell: send FORK */
 

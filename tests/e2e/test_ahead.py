@@ -2,6 +2,7 @@
 """Children that are forked before anyone wants them (src/zygote/ahead.c): who takes one waits for no fork,
 and finds everything as if it had been forked for it."""
 import os
+import shutil
 import signal
 import time
 
@@ -47,6 +48,7 @@ def own():
     yield d
     d.stop()
     d.check_log()
+    shutil.rmtree(d.base)
 
 
 def is_adopted(reply):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import chaos
-from conftest import SLOWER, Daemon, new_base
+from conftest import SLOWER, Daemon, groups_of, new_base
 
 # A package that is slow to import and stays in memory: so many MiB, so many ms.
 BODY = "import time\n%stime.sleep(%g)\nKEPT = bytearray(b'x') * (%d << 20)\n"
@@ -290,3 +290,33 @@ def test_free_memory_is_not_filled(own_daemon):
             seen, calm = now, max(calm, time.monotonic() + 3)
         time.sleep(0.2)
     assert len(seen) >= 8
+
+
+def shares(d):
+    """cgroup of the daemon's -> what it weighs, of those that have processes; version 1 and 2."""
+    found = {}
+    for where, folders, files in os.walk("/sys/fs/cgroup"):
+        if not set(where.split("/")) & set(groups_of(d.process.pid)):
+            continue
+        for name in {"cpu.shares", "cpu.weight"} & set(files):
+            with open(where + "/" + name) as f, open(where + "/cgroup.procs") as procs:
+                if procs.read():
+                    found[where] = (name, int(f.read()))
+    return found
+
+
+LOW = {("cpu.shares", 128), ("cpu.weight", 12)}
+
+
+def test_nodes_are_made_below_calls(own_daemon, index):
+    """Whoever imports in the background gets an eighth of what others get, and its full share once it sleeps."""
+    d = own_daemon
+    index.add("slow-one", {"slow_one.py": "import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass\n"})
+    d.deployed("slow", {"handler.py": "import slow_one\ndef handler(e): return 1\n", "requirements.txt": "slow-one"},
+               settings=index.settings)
+    assert d.call("slow").json == 1
+    if not d.get("/status").json["host"]["cgroups"]:
+        return
+    d.becomes(lambda: LOW & set(shares(d).values()))
+    d.wait_for_node("slow-one")
+    d.becomes(lambda: not LOW & set(shares(d).values()))
