@@ -51,7 +51,8 @@ def test_a_package_cold_and_forked(daemon, dist):
 
 
 def test_every_stage_is_told(daemon):
-    daemon.deployed("stages", {"handler.py": "def handler(e): return e"})
+    # So many that no child forked ahead will do: the fork is a stage, too.
+    daemon.deployed("stages", {"handler.py": "def handler(e): return e", "pipsqueak.toml": "open_files = 1500\n"})
     reply = daemon.call("stages", {"a": [1, "ü", None, 2.5, True]})
     assert reply.json == {"a": [1, "ü", None, 2.5, True]}
     for stage in ("queue", "fork", "sandbox", "import", "handler", "total"):
