@@ -82,12 +82,19 @@ void functions_pressed(struct functions *f)
 	optimise_kick(f);
 }
 
+/* No more nodes fit, whatever they take: then one is made in another's place only. */
+static bool is_full(const struct functions *f)
+{
+	for (uint32_t i = 0; i < f->nnodes; i++)
+		if (!f->nodes[i]->parent && zygote_node_full(f->nodes[i]->z))
+			return true;
+	return f->nnodes + f->growing + FULL_ROOM >= LIMIT_NODES;
+}
+
 int64_t optimise_room(struct functions *f)
 {
 	int64_t used = (int64_t)(optimise_measure(f) + grow_reserved(f));
 	int64_t room = (int64_t)budget_now(f) - used;
 
-	if (f->nnodes + f->growing + FULL_ROOM >= LIMIT_NODES && room > 0)
-		room = 0;
-	return room;
+	return room > 0 && is_full(f) ? 0 : room;
 }

@@ -6,12 +6,14 @@
 
 #include "base/mem.h"
 
-#define PART 8U		/* a block is so small a part of the largest free range */
+#define PART 8U	       /* a block is so small a part of the largest free range, */
+#define WIDE_PART 256U /* where there shall be many, if that is larger than */
+#define WIDE_RANGE 65536U
 #define SMALL_BLOCK 32U /* but no smaller than this, or half of the range */
 
-void id_block_init(struct id_block *b, uint32_t size, uint32_t own)
+void id_block_init(struct id_block *b, uint32_t size, uint32_t own, bool wide)
 {
-	*b = (struct id_block){ 0 };
+	*b = (struct id_block){ .wide = wide };
 	if (size > own)
 		id_give_block(b, own, size - own);
 }
@@ -22,12 +24,13 @@ void id_block_done(struct id_block *b)
 	*b = (struct id_block){ 0 };
 }
 
-static uint32_t part_of(uint32_t size)
+static uint32_t part_of(uint32_t size, bool wide)
 {
+	uint32_t part = wide && size > WIDE_RANGE ? WIDE_PART : PART;
 	uint32_t half = size / 2 + size % 2;
 	uint32_t least = half < SMALL_BLOCK ? half : SMALL_BLOCK;
 
-	return size / PART > least ? size / PART : least;
+	return size / part > least ? size / part : least;
 }
 
 static void remove_range(struct id_block *b, uint32_t i)
@@ -45,7 +48,7 @@ bool id_take_block(struct id_block *b, uint32_t *out_first, uint32_t *out_size)
 		if (b->free[i].size > b->free[best].size)
 			best = i;
 	*out_first = b->free[best].first;
-	*out_size = part_of(b->free[best].size);
+	*out_size = part_of(b->free[best].size, b->wide);
 	b->free[best].first += *out_size;
 	b->free[best].size -= *out_size;
 	if (!b->free[best].size)

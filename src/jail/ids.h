@@ -13,17 +13,18 @@
 #include <stdint.h>
 
 /* Blocks shrink with what is left, so that a tree may be wide and deep (LIMIT_TREE_DEPTH) in the
- * same range: below a root of 2^21 ids there is room for over 70 nodes, below the first of those
- * for over 50, below that one's first for over 30. */
+ * same range: below a root of 2^21 ids (wide) there is room for over 900 nodes, below the first of
+ * those for over 35, below that one's first for over 20; and for eight levels of them. */
 struct id_block {
 	struct id_range {
 		uint32_t first, size;
 	} * free; /* ascending, none touches another */
 	uint32_t nfree;
+	bool wide; /* many small ones, rather than few large ones */
 };
 
 /* size ids, of which the first `own` are never given. */
-void id_block_init(struct id_block *b, uint32_t size, uint32_t own);
+void id_block_init(struct id_block *b, uint32_t size, uint32_t own, bool wide);
 void id_block_done(struct id_block *b);
 /* False when none is left. */
 bool id_take_block(struct id_block *b, uint32_t *out_first, uint32_t *out_size);

@@ -232,7 +232,7 @@ int jail_open(uv_loop_t *loop, struct jail_start *start, struct jail **out, stru
 	    link_open(jail, &jail->keeper, "keeper", start->keeper, err) < 0 ||
 	    link_open(jail, &jail->net, "pasta (package passt)", start->net, err) < 0)
 		return -1;
-	id_block_init(&jail->ids, start->ids, JAIL_OWN_IDS);
+	id_block_init(&jail->ids, start->ids, JAIL_OWN_IDS, false);
 	for (int i = 0; i < 2; i++)
 		if (seccomp_build((enum seccomp_profile)i, &jail->filters[i], err) < 0)
 			return -1;

@@ -397,7 +397,7 @@ static bool root_ids(struct zygote_node *node, struct cell_spec *spec)
 	node->first = node->host_base = first;
 	node->size = size;
 	node->instances_base = first + nodes;
-	id_block_init(&node->ids, nodes, 1);
+	id_block_init(&node->ids, nodes, 1, true);
 	id_pool_init(&node->instances, instances);
 	put_extents(spec, (struct maker_extent){ 0, first, nodes },
 		    (struct maker_extent){ INSTANCES_INSIDE, first + nodes, instances },
@@ -419,7 +419,7 @@ static bool node_ids(struct zygote_node *node, struct cell_spec *spec)
 	node->ids_from = parent;
 	parent->refs++;
 	node->host_base += node->first;
-	id_block_init(&node->ids, node->size, 1);
+	id_block_init(&node->ids, node->size, 1, false);
 	put_extents(spec, (struct maker_extent){ 0, node->first, node->size },
 		    (struct maker_extent){ INSTANCES_INSIDE, INSTANCES_INSIDE,
 					   node->root->instances.size },

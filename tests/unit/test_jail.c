@@ -191,12 +191,13 @@ static void test_a_job_writes_where_it_may(void **state)
 	assert_int_equal(in_child(share_in_child), 0);
 }
 
-static void take_all(struct id_block *b, uint32_t own, uint32_t size, uint32_t least)
+static void take_all(struct id_block *b, uint32_t size, uint32_t least, bool wide)
 {
 	static uint32_t firsts[1000], sizes[1000];
+	const uint32_t own = 1;
 	uint32_t n = 0, sum = 0;
 
-	id_block_init(b, size, own);
+	id_block_init(b, size, own, wide);
 	while (n < 1000 && id_take_block(b, &firsts[n], &sizes[n])) {
 		assert_true(sizes[n] && firsts[n] >= own && firsts[n] + sizes[n] <= size);
 		for (uint32_t i = 0; i < n; i++)
@@ -216,23 +217,25 @@ static void test_ids(void **state)
 {
 	struct id_block b;
 	struct id_pool p;
-	static const uint32_t wide[] = { 70, 50, 30, 15 };
+	static const uint32_t least[] = { 900, 35, 20, 5 };
 	uint32_t first, size = 1 << 21, id, n = 0;
 
 	for (int depth = 0; depth < 4; depth++) { /* wide */
-		take_all(&b, 1, size, wide[depth]);
+		take_all(&b, size, least[depth], depth == 0);
 		assert_int_equal(b.nfree, 1);
 		assert_int_equal(b.free[0].size, size - 1);
 		assert_true(id_take_block(&b, &first, &size));
 		id_block_done(&b);
 	}
-	size = 1 << 13;						  /* of 65536 in all */
-	for (int depth = 1; depth <= LIMIT_TREE_DEPTH; depth++) { /* and deep */
-		id_block_init(&b, size, 1);
-		assert_true(id_take_block(&b, &first, &size));
-		id_block_done(&b);
+	for (int i = 0; i < 2; i++) {	      /* and deep */
+		size = i ? 1 << 13 : 1 << 21; /* of 65536 in all */
+		for (int depth = 1; depth <= LIMIT_TREE_DEPTH; depth++) {
+			id_block_init(&b, size, 1, depth == 1);
+			assert_true(id_take_block(&b, &first, &size));
+			id_block_done(&b);
+		}
 	}
-	id_block_init(&b, 1, 1);
+	id_block_init(&b, 1, 1, false);
 	assert_false(id_take_block(&b, &first, &size));
 	id_block_done(&b);
 	id_pool_init(&p, 100);
