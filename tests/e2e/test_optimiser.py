@@ -254,7 +254,7 @@ def test_whatever_happens(tight, index):
     d = tight(72)
     d.allowed += ["forks|forking|BrokenPipe|ConnectionReset|EOFError|Traceback|went away|ended with status|could not start as a zygote"]
     mad = chaos.Chaos(d, index, random.Random(seed))
-    assert mad.run(20, 0) > 30 and mad.calls > 50
+    assert mad.run(12, 0) > 20 and mad.calls > 30
     settled(d)
     assert not chaos.duplicates(d), json.dumps(d.get("/tree").json, indent=1)
     assert d.worst <= 1

@@ -88,7 +88,7 @@ def test_a_lying_node(daemon, index, bystander, name):
     function = hostile(index, daemon, name, ONLY_IN_A_NODE % LIES[name])
     first = daemon.call(function)
     assert first.status == 200 and first.json[0] == "answered" and first.json[2] is False, first.body
-    deadline = time.monotonic() + 2.5
+    deadline = time.monotonic() + 2
     answers = []
     while time.monotonic() < deadline:  # the node is made, lies, is dropped or used
         answers.append(daemon.call(function))
@@ -116,7 +116,7 @@ if IN_NODE and os.fork() == 0:
     function = hostile(index, daemon, "sleep talker", body)
     before = daemon.get("/status").json["violations"]
     assert daemon.call(function).status == 200
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         assert daemon.call(function).status in (200, 502, 503)
         assert bystander()
@@ -146,7 +146,7 @@ def test_a_node_whose_children_lie_before_they_are_wanted(own_daemon, index, nam
     d.deployed("honest", {"handler.py": "def handler(e): return 'honest'"})
     dist, module = "hostile-ahead-" + name.replace(" ", "-"), "hostile_ahead_" + name.replace(" ", "_")
     assert d.call(function).status == 200
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 1
     number, answers = 0, []
     while time.monotonic() < deadline:
         number += 1
@@ -173,7 +173,7 @@ if IN_NODE and os.fork() == 0:
 """
     function = hostile(index, daemon, "thief", body)
     assert daemon.call(function).status == 200
-    deadline = time.monotonic() + 4
+    deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         assert daemon.call(function).status in (200, 502, 503, 504)
         assert bystander()
