@@ -77,27 +77,32 @@ static void set_limits(struct jail *jail, int slot, const struct slot_limits *li
 	jail->slots->slot[slot].limits = *limits;
 }
 
-int jail_slot_take(struct jail *jail, const struct slot_limits *limits)
+/* A slot whose files already say these limits is best: then nothing is written. */
+static int find_free(const struct slots *s, const struct slot_limits *limits)
 {
-	struct slots *s = jail->slots;
 	int best = -1;
 
-	if (!slots_any(jail) || (!limits->memory_bytes && !limits->pids && !limits->cpu_milli &&
-				 !limits->count_cpu && !limits->background))
-		return -1;
-	/* A slot whose files already say these limits is best: then nothing is written. */
 	for (int i = 0; i < MAX_SLOTS; i++) {
 		if (s->slot[i].taken)
 			continue;
-		if (s->slot[i].made && memcmp(&s->slot[i].limits, limits, sizeof(*limits)) == 0) {
-			best = i;
-			break;
-		}
+		if (s->slot[i].made && memcmp(&s->slot[i].limits, limits, sizeof(*limits)) == 0)
+			return i;
 		if (best < 0)
 			best = i;
 		if (!s->slot[i].made)
 			break;
 	}
+	return best;
+}
+
+int jail_slot_take(struct jail *jail, const struct slot_limits *limits)
+{
+	static const struct slot_limits none = { 0 };
+	struct slots *s = jail->slots;
+	int best = -1;
+
+	if (slots_any(jail) && memcmp(limits, &none, sizeof(none)) != 0)
+		best = find_free(s, limits);
 	if (best < 0)
 		return -1;
 	if (!s->slot[best].made)

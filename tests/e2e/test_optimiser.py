@@ -295,7 +295,7 @@ def test_free_memory_is_not_filled(own_daemon):
 def shares(d):
     """cgroup of the daemon's -> what it weighs, of those that have processes; version 1 and 2."""
     found = {}
-    for where, folders, files in os.walk("/sys/fs/cgroup"):
+    for where, _, files in os.walk("/sys/fs/cgroup"):
         if not set(where.split("/")) & set(groups_of(d.process.pid)):
             continue
         for name in {"cpu.shares", "cpu.weight"} & set(files):
