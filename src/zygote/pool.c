@@ -69,12 +69,15 @@ static void finish(struct wanted *w, struct cell *cell, const struct err *err)
 static void on_connected(void *arg, struct cell *cell, const struct err *err)
 {
 	struct wanted *w = arg;
+	struct zygote_node *node = w->node;
 
 	if (err && net_of(w->kind) == ZYGOTE_NET_FULL) {
 		struct err copy = *err;
 
+		node->refs++; /* the cell may be the last that keeps it */
 		jail_free_cell(cell);
 		finish(w, NULL, &copy);
+		node_unref(node);
 		return;
 	}
 	if (err)
@@ -87,8 +90,11 @@ static void on_cell(void *arg, struct cell *cell, const struct err *err)
 	struct wanted *w = arg;
 
 	if (!cell) {
-		give_id(w->node, w->id);
+		struct zygote_node *node = w->node;
+		uint32_t id = w->id;
+
 		finish(w, NULL, err);
+		give_id(node, id); /* which may be the end of the node */
 		return;
 	}
 	cell->gone = give_id;
